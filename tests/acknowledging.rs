@@ -6,7 +6,7 @@ use std::thread;
 
 use jlog_core::{Appended, Compression, Error, IdRun, Jlog, LogId, ReaderOptions, Start, Wait};
 
-use crate::support::{new_path, shared};
+use testkit::feeds::{new_path, shared};
 
 fn bodies(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| format!("message {n:06}")).collect()

@@ -22,8 +22,8 @@ use jlog_core::{
     WriterOptions,
 };
 
-use crate::faulty::{Fate, Faulty, Op};
-use crate::support::{bodies, new_path, read_all};
+use testkit::faulty::{Fate, Faulty, Op};
+use testkit::feeds::{bodies, new_path, read_all};
 
 /// If a wait takes this long, nothing has ended it.
 const PATIENCE: Duration = Duration::from_secs(50);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jlog_core::{CleanOptions, Compression, Error, Jlog, LogId, Start, Wait, WriterOptions};
 
-use crate::support::{bodies, consume, copy_dir, golden_dir, new_path, read_all};
+use testkit::feeds::{bodies, consume, copy_dir, golden_dir, new_path, read_all};
 
 fn message(n: usize) -> String {
     format!("message {n:06}")

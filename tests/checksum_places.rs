@@ -14,7 +14,7 @@ use jlog_core::{
     names,
 };
 
-use crate::support::{copy_dir, golden_dir, new_path};
+use testkit::feeds::{copy_dir, golden_dir, new_path};
 
 fn segment(path: &Path) -> std::path::PathBuf {
     path.join(names::segment(0))

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use jlog_core::{Claim, Error, Jlog, Reader, ReaderOptions, Start, Wait, WriterOptions};
 
-use crate::faulty::{Fate, Faulty, Op};
 use crate::multiprocess::Worker;
-use crate::support::{new_path, shared};
+use testkit::faulty::{Fate, Faulty, Op};
+use testkit::feeds::{new_path, shared};
 
 const ENOLCK: i32 = 37;
 

@@ -18,7 +18,7 @@ use jlog_core::{
     Compression, Event, Jlog, LogId, OnDamage, ReadMethod, Reader, ReaderOptions, Start, Timestamp, Wait,
 };
 
-use crate::support::{new_path, unsynced};
+use testkit::feeds::{new_path, unsynced};
 
 /// More calls than any reader here needs.
 const CALLS: usize = 200;

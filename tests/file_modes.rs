@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jlog_core::{CleanOptions, Jlog, Limits, Start};
 
-use crate::support::new_path;
+use testkit::feeds::new_path;
 
 fn mode(path: &Path, name: &str) -> u32 {
     std::fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o7777

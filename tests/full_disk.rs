@@ -10,7 +10,7 @@ use jlog_core::storage::{Posix, Storage};
 use jlog_core::{Error, Jlog, JlogOptions, LogId, Reader, Start, Wait, Writer, WriterOptions};
 use tempfile::TempDir;
 
-use crate::support::{body, names_with, read_all};
+use testkit::feeds::{body, names_with, read_all};
 
 /// A small file system for one test.
 struct Mounted {

@@ -6,12 +6,7 @@ use std::path::PathBuf;
 
 use jlog_core::storage::sim::Dice;
 
-// The fuzzer uses more of it.
-#[allow(dead_code)]
-#[path = "../fuzz/src/lib.rs"]
-mod targets;
-
-use targets::{Disk, TARGETS};
+use testkit::fuzz::{Disk, TARGETS};
 
 /// How many mutations of each input are tried.
 const MUTATIONS: u64 = 20;

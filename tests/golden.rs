@@ -7,9 +7,8 @@ use jlog_core::compat::ReaderCompat;
 use jlog_core::{AlterOptions, Event, Jlog, LogId, OnDamage, Reader, ReaderOptions, Timestamp, Wait};
 use serde_json::Value;
 
-use crate::support::{
-    Row, check_strictly, copy_dir, golden_dir, names_with, new_path, read_on, rows, snapshot,
-};
+use testkit::checker::check_strictly;
+use testkit::feeds::{Row, copy_dir, golden_dir, names_with, new_path, read_on, rows, snapshot};
 
 /// The time of the messages that the tests add.
 const NEWS: Timestamp = Timestamp { seconds: 1_700_000_000, micros: 1 };

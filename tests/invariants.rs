@@ -14,7 +14,8 @@ use jlog_core::{
 };
 use tempfile::TempDir;
 
-use crate::support::{Checker, Row, body, check_strictly, names_with, new_path, read_all, time, unsynced};
+use testkit::checker::{Checker, check_strictly};
+use testkit::feeds::{Row, body, names_with, new_path, read_all, time, unsynced};
 
 /// One combination of options.
 #[derive(Clone, Copy, Debug)]
@@ -320,7 +321,7 @@ fn the_checkers_command_line_agrees() {
         let (good, report) = check_strictly(&path).unwrap();
         assert!(good, "{}", report["problems"]);
         let ours: Vec<Row> = read_all(&log).iter().map(|message| message.row()).collect();
-        assert_eq!(crate::support::rows(&report["messages"]), ours);
+        assert_eq!(testkit::feeds::rows(&report["messages"]), ours);
         assert_eq!(ours.len(), 50);
         // The checker does find real faults.
         let first = segment_path(&path, 0);

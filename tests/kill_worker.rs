@@ -6,8 +6,8 @@ use std::io::Write as _;
 use jlog_core::asynchronous::AsyncWriter;
 use jlog_core::{Jlog, Wait};
 
-use crate::messages::{message, parse};
 use crate::{LONG, say};
+use testkit::messages::{message, parse};
 
 /// Appends numbered messages endlessly, singly and in batches, with flushes and syncs in between,
 /// and prints the number of the last accepted one after every call.

@@ -12,8 +12,8 @@ use jlog_core::storage::sim::Dice;
 use jlog_core::{Compression, Event, Jlog, JlogOptions, LogId, Reader, Start, Wait};
 use tempfile::TempDir;
 
-use crate::messages::parse;
-use crate::support::Conforming;
+use testkit::checker::Conforming;
+use testkit::messages::parse;
 
 const TESTS: u64 = 6;
 const SUBSCRIBERS: [&str; 2] = ["one", "two"];
@@ -206,7 +206,7 @@ fn killed_at_random(options: &JlogOptions, number: u64) {
         assert_eq!(began + lines.len(), known.ids.len(), "{name} gets the rest");
         known.check_reader(&log, subscriber, began, &lines);
     }
-    Conforming::new().check(&path);
+    Conforming::start().check(&path);
 }
 
 #[test]
@@ -280,5 +280,5 @@ fn tasks_that_append_durably() {
     assert!(from > 16 * 100, "it did something");
     let verification = log.verify().unwrap();
     assert!(!verification.is_damaged(), "{verification:?}");
-    Conforming::new().check(&path);
+    Conforming::start().check(&path);
 }

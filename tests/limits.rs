@@ -13,8 +13,8 @@ use jlog_core::{
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
-use crate::faulty::{Fate, Faulty, Op};
-use crate::support::{new_path, shared, unsynced};
+use testkit::faulty::{Fate, Faulty, Op};
+use testkit::feeds::{new_path, shared, unsynced};
 
 const MAX: u64 = 64 << 10;
 
@@ -257,7 +257,7 @@ fn ago(seconds: i64) -> Timestamp {
 }
 
 fn numbers(log: &Jlog) -> Vec<u32> {
-    crate::support::read_all(log).iter().map(|got| number(&got.body)).collect()
+    testkit::feeds::read_all(log).iter().map(|got| number(&got.body)).collect()
 }
 
 #[test]

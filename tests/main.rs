@@ -4,13 +4,6 @@
 // Tests may fail where they stand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
-// A file system that fails or is slow on request.
-mod faulty;
-// Messages that say which process wrote them.
-mod messages;
-// Shared support: golden directories, the independent checker, processes.
-mod support;
-
 // Every fault that the C library had or has; this library must not have them.
 mod c_library_faults;
 // Checkpoints stored while a batch is in use, and batches that outlive their reader.

@@ -13,7 +13,7 @@ use jlog_core::{
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::support::{bodies, consume, names_with, new_path, read_on, shared, unsynced};
+use testkit::feeds::{bodies, consume, names_with, new_path, read_on, shared, unsynced};
 
 /// Messages in a full segment.
 const FULL: u64 = 5;
@@ -928,8 +928,8 @@ fn a_segment_whose_only_batch_was_taken_back_has_lost_nothing() {
             let (_dir, path) = new_path();
             let full = Arc::new(std::sync::atomic::AtomicBool::new(false));
             let rule = Arc::clone(&full);
-            let storage = crate::faulty::Faulty::storage(move |op| {
-                use crate::faulty::{Fate, Op};
+            let storage = testkit::faulty::Faulty::storage(move |op| {
+                use testkit::faulty::{Fate, Op};
                 match op {
                     Op::Write { offset, .. }
                         if op.is_segment() && rule.load(std::sync::atomic::Ordering::SeqCst) =>

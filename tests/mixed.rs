@@ -23,9 +23,6 @@
 // Tests may fail where they stand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
-#[path = "messages.rs"]
-mod messages;
-
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -37,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use jlog_core::format::RecordFormat;
 use jlog_core::{Compression, Finding, Jlog, LogId, OnDamage, ReaderOptions, Start, Wait};
-use messages::{message, parse};
+use testkit::messages::{message, parse};
 
 /// Writers 0 and 1 are the C library's, 2 and 3 ours, 4 is `jlog write`.
 const WRITERS: usize = 5;

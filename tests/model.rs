@@ -17,7 +17,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::support::{new_path, time, unsynced};
+use testkit::feeds::{new_path, time, unsynced};
 
 /// An operation on a jlog. Numbers that select existing things are taken modulo their count.
 #[derive(Clone, Debug)]

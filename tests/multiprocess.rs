@@ -14,8 +14,9 @@ use jlog_core::{
     SyncPolicy, Wait, WriterOptions,
 };
 
-use crate::messages::{message, parse};
-use crate::support::{Conforming, bodies, consume, new_path, read_all, read_on, unsynced};
+use testkit::checker::Conforming;
+use testkit::feeds::{bodies, consume, new_path, read_all, read_on, unsynced};
+use testkit::messages::{message, parse};
 
 /// A process of ours. It is killed when the test ends before it does.
 pub(crate) struct Worker {
@@ -123,7 +124,7 @@ fn four_writers_and_three_subscribers(options: JlogOptions, how: [&str; 4]) {
     log.clean(CleanOptions::default()).unwrap();
     assert!(log.segments().unwrap().iter().all(|&segment| segment >= last.segment));
     assert_eq!(log.verify().unwrap().findings, []);
-    Conforming::new().check(&path);
+    Conforming::start().check(&path);
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn a_killed_writers_buffer_is_recovered_once() {
         expected.push(b"of the next writer".to_vec());
         assert_eq!(bodies(&consume(&log, "one")), expected);
         assert_eq!(log.take_events(), []);
-        Conforming::new().check(&path);
+        Conforming::start().check(&path);
     }
 }
 
@@ -214,7 +215,7 @@ fn a_flush_that_was_cut_short_is_completed_once() {
     let ends: Vec<usize> =
         all.iter().scan(0, |end, body| Some(std::mem::replace(end, *end + 16 + body.len()))).collect();
     let total: usize = all.iter().map(|body| 16 + body.len()).sum();
-    let mut conforming = Conforming::new();
+    let mut conforming = Conforming::start();
     for bytes in [0, 1, 15, 16, 17, ends[1], ends[3] + 5, ends[4] - 1, ends[4], total - 1, total] {
         for other_writes in [false, true] {
             let (_dir, path) = new_path();
@@ -312,7 +313,7 @@ fn killed_at_any_moment() {
             );
         }
         assert_eq!(log.verify().unwrap().findings, []);
-        Conforming::new().check(&path);
+        Conforming::start().check(&path);
     }
 }
 

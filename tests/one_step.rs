@@ -16,7 +16,7 @@ use jlog_core::{
     Safety, Start, SubscriberName, Wait, WriterOptions,
 };
 
-use crate::faulty::{Fate, Faulty, Op};
+use testkit::faulty::{Fate, Faulty, Op};
 
 const EIO: i32 = 5;
 const EAGAIN: i32 = 11;

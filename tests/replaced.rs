@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jlog_core::compat::WriterCompat;
 use jlog_core::{Error, Jlog, Locking, LogId, Start, SyncPolicy, Wait, Writer, WriterOptions};
 
-use crate::support::{bodies, copy_dir, new_path, read_all, shared, snapshot};
+use testkit::feeds::{bodies, copy_dir, new_path, read_all, shared, snapshot};
 
 /// The possible fates of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

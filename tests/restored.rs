@@ -8,7 +8,7 @@ use std::path::Path;
 
 use jlog_core::{Event, Jlog, Start};
 
-use crate::support::{bodies, names_with, new_path, read_all, snapshot};
+use testkit::feeds::{bodies, names_with, new_path, read_all, snapshot};
 
 /// How a backup's files replace those of a feed.
 #[derive(Clone, Copy, Debug)]

@@ -16,7 +16,8 @@ use jlog_core::{
     SubscriberName, Timestamp, Wait, WriterOptions,
 };
 
-use crate::support::{bodies, body, check_strictly, consume, new_path, read_all, read_on, time};
+use testkit::checker::check_strictly;
+use testkit::feeds::{bodies, body, consume, new_path, read_all, read_on, time};
 
 const HEADER: usize = PLAIN_HEADER_LEN;
 const COMPRESSIONS: [Compression; 2] = [Compression::None, Compression::Lz4];

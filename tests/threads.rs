@@ -16,9 +16,10 @@ use jlog_core::{
     SyncPolicy, Wait, Writer, WriterOptions,
 };
 
-use crate::faulty::{Fate, Faulty, Op};
-use crate::messages::{message, parse};
-use crate::support::{Conforming, Got, new_path, read_all, read_on, unsynced};
+use testkit::checker::Conforming;
+use testkit::faulty::{Fate, Faulty, Op};
+use testkit::feeds::{Got, new_path, read_all, read_on, unsynced};
+use testkit::messages::{message, parse};
 
 /// How many threads write at the same time.
 const WRITERS: u32 = 4;
@@ -102,7 +103,7 @@ fn simulated() -> SimStorage {
 #[test]
 fn threads_append_to_one_writer() {
     without_hanging(|| {
-        let mut conforming = Conforming::new();
+        let mut conforming = Conforming::start();
         for (locking, pre_commit, compression) in [
             (Locking::MultiProcess, 0, Compression::None),
             (Locking::MultiProcess, 300, Compression::None),
@@ -188,7 +189,7 @@ fn a_lock_that_is_kept_is_given_back() {
         let verified = log.verify().unwrap();
         assert!(!verified.is_damaged(), "{:?}", verified.findings);
         drop(other);
-        Conforming::new().check(&path);
+        Conforming::start().check(&path);
     });
 }
 

@@ -8,7 +8,7 @@ use jlog_core::typed::{Encoding, Json, Postcard, TypedError};
 use jlog_core::{Error, Jlog, LogId, Start, Wait};
 use serde::{Deserialize, Serialize};
 
-use crate::support::{bodies, new_path, read_all};
+use testkit::feeds::{bodies, new_path, read_all};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Order<'a> {

@@ -10,7 +10,7 @@ use jlog_core::{Error, Jlog, Progress, Start, VerifyOptions};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::support::{copy_dir, new_path, snapshot, unsynced};
+use testkit::feeds::{copy_dir, new_path, snapshot, unsynced};
 
 /// Twenty segments of about 100 KiB and one that is being written.
 fn feed() -> (TempDir, PathBuf, Jlog) {

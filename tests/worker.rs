@@ -4,11 +4,7 @@
 // It may panic: its test fails then.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 mod async_worker;
-// The worker uses only a part of this.
-#[allow(dead_code)]
-mod faulty;
 mod kill_worker;
-mod messages;
 
 use std::io::{BufWriter, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +12,8 @@ use std::time::Duration;
 
 use jlog_core::{Jlog, Locking, Wait, Writer, WriterOptions};
 
-use faulty::{Fate, Faulty, Op};
-use messages::{message, parse};
+use testkit::faulty::{Fate, Faulty, Op};
+use testkit::messages::{message, parse};
 
 /// Longer than any wait in a test that does not hang.
 const LONG: Duration = Duration::from_secs(50);

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| jlog_fuzz::checksums(jlog_fuzz::Disk::chosen(), data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| testkit::fuzz::checksums(testkit::fuzz::Disk::chosen(), data));

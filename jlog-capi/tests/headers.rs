@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+use testkit::programs::skip;
 
 /// Offset and size of each field of a context, in libjlog 2.6 on x86-64.
 const FIELDS: &[(&str, usize, usize)] = &[
@@ -67,7 +68,7 @@ fn installed() -> Option<TempDir> {
         make.env_remove(variable);
     }
     let Ok(out) = make.output() else {
-        support::skip("no make");
+        skip("GOLDEN", "no make");
         return None;
     };
     assert!(out.status.success(), "{}", support::both(&out));
@@ -184,7 +185,7 @@ fn pkg_config_takes_it_for_version_2() {
         command.output()
     };
     let Ok(out) = asked(&["--atleast-version=2", "--print-errors"]) else {
-        support::skip("no pkg-config");
+        skip("GOLDEN", "no pkg-config");
         return;
     };
     assert!(out.status.success(), "{}", support::both(&out));

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-mod support;
+use testkit::programs;
 
 fn gdb(arguments: &[&str]) -> std::io::Result<Output> {
     Command::new("gdb")
@@ -32,7 +32,7 @@ fn rings(core: &Path, arguments: &str) -> (String, String) {
 
 #[test]
 fn the_rings_of_a_core_are_those_of_the_process_that_was_killed() {
-    if !support::is_there(gdb(&["--version"]).is_ok(), "gdb", "GDB", "gdb") {
+    if !programs::is_there(gdb(&["--version"]).is_ok(), "gdb", "GDB", "gdb") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -6,14 +6,14 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-mod support;
+use testkit::programs;
 
 /// A datagram of a local socket holds only about 200 KiB.
 #[test]
 fn entries_of_any_length_arrive_whole() {
     let command = "test -x /lib/systemd/systemd-journald && command -v journalctl && unshare --mount true";
     let there = Command::new("sh").args(["-c", command]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !support::is_there(there.unwrap().success(), "systemd-journald", "JOURNALD", "systemd") {
+    if !programs::is_there(there.unwrap().success(), "systemd-journald", "JOURNALD", "systemd") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
-mod support;
-
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use testkit::programs;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -41,7 +40,7 @@ impl Setup {
     }
 
     fn run(&self) -> Child {
-        support::heed_signals();
+        programs::heed_signals();
         Command::new(env!("CARGO_BIN_EXE_logdag"))
             .arg("run")
             .arg(self.path("app.toml"))

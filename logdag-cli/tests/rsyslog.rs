@@ -7,9 +7,8 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-mod support;
+use testkit::{programs, until};
 
 const PROGRAM: &str = "/usr/sbin/rsyslogd";
 
@@ -19,14 +18,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -42,7 +33,7 @@ fn port() -> u16 {
 
 #[test]
 fn it_understands_what_is_sent_over_every_transport() {
-    if !support::is_there(Path::new(PROGRAM).exists(), PROGRAM, "RSYSLOGD", "rsyslog") {
+    if !programs::is_there(Path::new(PROGRAM).exists(), PROGRAM, "RSYSLOGD", "rsyslog") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
-mod support;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixDatagram;
@@ -13,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use testkit::programs;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -34,7 +33,7 @@ impl Service {
     }
 
     fn start(&self, arguments: &[&str], watchdog: Option<&str>) -> Child {
-        support::heed_signals();
+        programs::heed_signals();
         let mut command = Command::new(env!("CARGO_BIN_EXE_logdag"));
         command.arg(arguments[0]).arg(&self.config).args(&arguments[1..]);
         command.env("NOTIFY_SOCKET", self.dir.path().join("notify"));
@@ -145,7 +144,7 @@ fn a_command_that_runs_is_ready() {
 #[test]
 fn the_unit_is_one_that_systemd_takes() {
     let verify = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).output();
-    if !support::is_there(verify(&["--version"]).is_ok(), "systemd-analyze", "SYSTEMD", "systemd") {
+    if !programs::is_there(verify(&["--version"]).is_ok(), "systemd-analyze", "SYSTEMD", "systemd") {
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/systemd");

@@ -8,34 +8,20 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use jlog_core::{Jlog, LogId, Start, Timestamp, Wait, Writer};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
 use tempfile::TempDir;
-
-/// If something has not happened after this time, it will not happen.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) use testkit::feeds::{copy_dir, snapshot};
+use testkit::programs::heed_signals;
+pub(crate) use testkit::{DEADLINE, until};
 
 /// No further arguments.
 pub(crate) const NONE: [&str; 0] = [];
-
-/// Makes commands start with the default actions of signals, even if whoever runs the tests ignores
-/// them (`nohup`, or a shell that runs them in the background): a signal with a handler here has
-/// the default action there.
-fn heed_signals() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        for signal in [SIGHUP, SIGINT, SIGQUIT] {
-            signal_hook::flag::register_conditional_default(signal, Arc::new(true.into())).unwrap();
-        }
-    });
-}
 
 /// The command without environment variables that change its output.
 pub(crate) fn bare(program: impl AsRef<OsStr>) -> Command {
@@ -167,20 +153,6 @@ impl Place {
     /// Every file of the feed, with its bytes.
     pub(crate) fn snapshot(&self) -> BTreeMap<OsString, Vec<u8>> {
         snapshot(&self.feed)
-    }
-}
-
-/// Every file of a directory, with its bytes.
-pub(crate) fn snapshot(dir: &Path) -> BTreeMap<OsString, Vec<u8>> {
-    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
-    entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
-}
-
-/// Copies a directory of files.
-pub(crate) fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for (name, bytes) in snapshot(from) {
-        std::fs::write(to.join(name), bytes).unwrap();
     }
 }
 
@@ -392,16 +364,6 @@ impl Lines {
     #[track_caller]
     pub(crate) fn rest(&self) -> Vec<String> {
         std::iter::from_fn(|| self.next()).collect()
-    }
-}
-
-/// Waits until a condition holds, or fails.
-#[track_caller]
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !so() {
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
+use testkit::programs::skip;
 
 use crate::support::{DEADLINE, Place, Running, bare, jlog};
 
@@ -43,9 +44,7 @@ fn the_unit_is_one_that_systemd_takes() {
         command
     };
     if verify().arg("--version").status().is_err() {
-        let required = std::env::var_os("JLOG_REQUIRE_SYSTEMD").is_some_and(|required| !required.is_empty());
-        assert!(!required, "systemd-analyze is required and not there");
-        eprintln!("skipped: there is no systemd-analyze");
+        skip("SYSTEMD", "systemd-analyze is missing (Debian's package systemd)");
         return;
     }
     let place = Place::empty();

@@ -8,9 +8,7 @@ use std::process::{Command, Output};
 use std::time::SystemTime;
 
 use tempfile::TempDir;
-
-/// Set if nothing may be skipped.
-const REQUIRE: &str = "JLOG_REQUIRE_GOLDEN";
+use testkit::programs::skip;
 
 /// The C compiler, `$CC` or `cc`. `None`, and a line that says so, if there is none.
 pub fn compiler() -> Option<String> {
@@ -18,15 +16,8 @@ pub fn compiler() -> Option<String> {
     if Command::new(&name).arg("--version").output().is_ok_and(|out| out.status.success()) {
         return Some(name);
     }
-    skip(&format!("no C compiler ({name})"));
+    skip("GOLDEN", &format!("no C compiler ({name})"));
     None
-}
-
-/// Reports that a test cannot run, which is a failure if nothing may be skipped.
-pub fn skip(why: &str) {
-    let required = std::env::var_os(REQUIRE).is_some_and(|value| !value.is_empty());
-    assert!(!required, "{why}, and {REQUIRE} is set");
-    eprintln!("skipped: {why}");
 }
 
 /// The file of this name that cargo built from this crate. It is in the test's directory or the one

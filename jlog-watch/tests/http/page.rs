@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jlog_watch::{Server, Token, Watch};
 use serde_json::{Value, json};
+use testkit::programs::skip;
 
 use crate::support::{Place, append, ask, consume, serve, socket_address};
 
@@ -31,15 +32,7 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn();
         let Ok(mut driver) = spawned else {
-            let required =
-                std::env::var_os("JLOG_REQUIRE_CHROMIUM").is_some_and(|required| !required.is_empty());
-            assert!(
-                !required,
-                "chromedriver is missing: install Debian's packages chromium and chromium-driver"
-            );
-            eprintln!(
-                "skipped: there is no chromedriver (Debian's packages chromium and chromium-driver have it)"
-            );
+            skip("CHROMIUM", "chromedriver is missing (Debian's packages chromium and chromium-driver)");
             return None;
         };
         let mut said = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jlog_watch::Watch;
 use serde_json::Value;
+use testkit::programs;
 
 use crate::support::{Place, append, ask, consume, send, serve, socket_address, until};
 
@@ -23,12 +24,7 @@ fn dist() -> PathBuf {
 pub(crate) fn is_there(program: &str) -> bool {
     let there =
         Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    let required = std::env::var_os("JLOG_REQUIRE_PROMTOOL").is_some_and(|required| !required.is_empty());
-    assert!(there || !required, "{program} is missing: install Debian's package prometheus");
-    if !there {
-        eprintln!("skipped: there is no {program} (Debian's package prometheus has it)");
-    }
-    there
+    programs::is_there(there, program, "PROMTOOL", "prometheus")
 }
 
 #[test]

@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use jlog_core::{Jlog, Start, Wait};
 use jlog_watch::{Address, Server, Watch};
 use tempfile::TempDir;
-
-/// If something has not happened after this time, it will not happen.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) use testkit::{DEADLINE, until};
 
 pub(crate) fn serve(watch: Watch) -> Server {
     watch.serve(&"127.0.0.1:0".parse().unwrap()).unwrap()
@@ -87,15 +84,6 @@ pub(crate) fn samples(server: &Server) -> BTreeMap<String, f64> {
         (name.to_owned(), value.parse().unwrap())
     };
     lines.map(sample).collect()
-}
-
-/// Asks again until this holds: servers do not read again what they have just read.
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < DEADLINE, "it never came to {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// A directory with feeds.

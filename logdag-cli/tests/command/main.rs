@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod check;
 mod exec;
 mod graph;
@@ -26,7 +23,7 @@ use jlog_core::{Jlog, Start, Wait};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::heed_signals;
+use testkit::programs::heed_signals;
 
 fn logdag(arguments: &[&str]) -> Command {
     heed_signals();

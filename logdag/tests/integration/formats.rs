@@ -6,13 +6,7 @@ use logdag::{Format, Graph, HexDump, Level, Location, SinkSpec, StreamOptions, V
 
 use super::typed;
 
-/// Generated from `schema/logline.fbs` by `flatc --rust` 25.12.19.
-#[rustfmt::skip]
-#[allow(unsafe_code, missing_docs, unused, rust_2018_idioms, clippy::all, clippy::pedantic, clippy::host_endian_bytes, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
-#[path = "generated/logline.rs"]
-mod generated;
-
-use generated::logdag::{LogLine, Value as Kind, root_as_log_line};
+use testkit::logline::logdag::{LogLine, Value as Kind, root_as_log_line};
 
 /// A line's keys, as text.
 fn keys(line: &LogLine<'_>) -> Vec<(String, String)> {

@@ -11,60 +11,62 @@ use jlog_core::storage::{Facts, File, Map, Open, Posix, Storage, Watch};
 
 /// A call that is about to be passed on. Paths are complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Op<'a> {
+pub enum Op<'a> {
+    /// A file is opened, or created.
     Open(&'a Path, Open),
-    Read {
-        path: &'a Path,
-        offset: u64,
-        len: usize,
-    },
-    Write {
-        path: &'a Path,
-        offset: u64,
-        len: usize,
-        file_len: u64,
-    },
+    /// Bytes of a file are read.
+    #[allow(missing_docs)]
+    Read { path: &'a Path, offset: u64, len: usize },
+    /// Bytes of a file are written.
+    #[allow(missing_docs)]
+    Write { path: &'a Path, offset: u64, len: usize, file_len: u64 },
     /// A write has been passed on and is about to return.
-    Wrote {
-        path: &'a Path,
-    },
-    SetLen {
-        path: &'a Path,
-        to: u64,
-    },
-    Allocate {
-        path: &'a Path,
-        to: u64,
-        file_len: u64,
-    },
+    #[allow(missing_docs)]
+    Wrote { path: &'a Path },
+    /// A file is cut or extended.
+    #[allow(missing_docs)]
+    SetLen { path: &'a Path, to: u64 },
+    /// Space is reserved for a file.
+    #[allow(missing_docs)]
+    Allocate { path: &'a Path, to: u64, file_len: u64 },
+    /// A file is synced.
     Sync(&'a Path),
+    /// A file is locked.
     Lock(&'a Path),
+    /// A directory is synced.
     SyncDir(&'a Path),
+    /// A directory is created.
     Create(&'a Path),
+    /// A file is removed.
     Remove(&'a Path),
-    Rename {
-        from: &'a Path,
-        to: &'a Path,
-    },
-    Link {
-        from: &'a Path,
-        to: &'a Path,
-    },
+    /// A file is renamed.
+    #[allow(missing_docs)]
+    Rename { from: &'a Path, to: &'a Path },
+    /// A file gets a second name.
+    #[allow(missing_docs)]
+    Link { from: &'a Path, to: &'a Path },
     // Reported only to a rule for every call.
     /// Facts about a path, or of an open file.
     Facts(&'a Path),
+    /// A directory is listed.
     List(&'a Path),
+    /// A file is mapped.
     Map(&'a Path),
+    /// A mapping is protected against a file that is cut.
     Guard(&'a Path),
+    /// That protection ends.
     ReleaseGuard(&'a Path),
+    /// A lock is released.
     Unlock(&'a Path),
+    /// The free space of a file system is asked for.
     Space(&'a Path),
+    /// Changes of a directory are watched.
     Watch(&'a Path),
 }
 
 impl Op<'_> {
     /// The path of the file that the call changes or reads.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         match self {
             Op::Open(path, _)
             | Op::Sync(path)
@@ -90,18 +92,18 @@ impl Op<'_> {
     }
 
     /// The name of that file, without its directory.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         self.path().file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
     /// Whether the call is about a segment: a name of 8 hex digits.
-    pub(crate) fn is_segment(&self) -> bool {
+    pub fn is_segment(&self) -> bool {
         let name = self.name();
         name.len() == 8 && name.bytes().all(|b| b.is_ascii_hexdigit())
     }
 
     /// Whether the call changes anything on the disk.
-    pub(crate) fn changes(&self) -> bool {
+    pub fn changes(&self) -> bool {
         match self {
             Op::Open(_, how) => *how != Open::Read,
             Op::Write { .. }
@@ -116,7 +118,7 @@ impl Op<'_> {
     }
 
     /// Whether the call needs room on the disk that it does not have yet.
-    pub(crate) fn needs_room(&self) -> bool {
+    pub fn needs_room(&self) -> bool {
         match *self {
             Op::Open(path, Open::Create(_)) => !path.exists(),
             Op::Open(_, Open::CreateNew(_)) | Op::Create(_) | Op::Link { .. } => true,
@@ -129,7 +131,7 @@ impl Op<'_> {
 
 /// The effect of a rule on a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     /// It is passed on.
     Proceed,
     /// A read or write moves at most this many bytes.
@@ -146,7 +148,7 @@ type Rule = Arc<dyn Fn(Op<'_>) -> Fate + Send + Sync>;
 
 /// The real file system under a rule.
 #[derive(Clone)]
-pub(crate) struct Faulty {
+pub struct Faulty {
     rule: Rule,
     /// Whether the rule gets every call.
     every: bool,
@@ -154,13 +156,13 @@ pub(crate) struct Faulty {
 
 impl Faulty {
     /// A file system under this rule, as [`jlog_core::JlogOptions::storage`] takes it.
-    pub(crate) fn storage(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + 'static) -> Arc<dyn Storage> {
+    pub fn storage(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + 'static) -> Arc<dyn Storage> {
         Arc::new(Self { rule: Arc::new(rule), every: false })
     }
 
     /// The same, with a rule that gets every call, including those that change nothing. (Accesses
     /// to mapped bytes are not reported.)
-    pub(crate) fn every_call(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + 'static) -> Arc<dyn Storage> {
+    pub fn every_call(rule: impl Fn(Op<'_>) -> Fate + Send + Sync + 'static) -> Arc<dyn Storage> {
         Arc::new(Self { rule: Arc::new(rule), every: true })
     }
 

@@ -6,13 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{Disk, Input};
 
-/// Made from `logdag/schema/logline.fbs` by flatc.
-#[rustfmt::skip]
-#[allow(unsafe_code, missing_docs, unused, rust_2018_idioms, clippy::all, clippy::pedantic, clippy::host_endian_bytes, clippy::undocumented_unsafe_blocks, unsafe_op_in_unsafe_fn)]
-#[path = "../../logdag/tests/integration/generated/logline.rs"]
-mod generated;
-
-use generated::logdag::{LogLine, Value as Type, root_as_log_line};
+use crate::logline::logdag::{LogLine, Value as Type, root_as_log_line};
 
 /// Names of keys besides the generated ones; some are fields of lines.
 const KEYS: [&str; 16] = [

@@ -14,7 +14,9 @@ use jlog_core::{
 };
 use tempfile::TempDir;
 
-use super::{Disk, Feed, Input, LAST, read_all, try_everything};
+use super::everything::{LAST, read_all, try_everything};
+use super::feed::Feed;
+use super::{Disk, Input};
 
 /// The bytes of every file of a directory.
 type Files = BTreeMap<OsString, Vec<u8>>;

@@ -14,7 +14,9 @@ use jlog_core::{
 };
 use tempfile::TempDir;
 
-use super::{Disk, EVERYTHING, Input, is_subsequence, look, read_all, read_on, record};
+use super::everything::{EVERYTHING, is_subsequence, look, read_all, read_on};
+use super::feed::record;
+use super::{Disk, Input};
 
 /// The maximum number of operations.
 const OPERATIONS: usize = 80;
