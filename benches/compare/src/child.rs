@@ -106,7 +106,7 @@ pub fn work(mode: &Mode) -> Result<()> {
     say(&format!("figures {}", figures.join(" ")))
 }
 
-/// In the child: tells the parent that everything is prepared, and waits for it to say so.
+/// In the child: reports that everything is ready, and waits for the parent to let it begin.
 pub fn ready() -> Result<()> {
     say("ready")?;
     let mut line = String::new();
