@@ -29,16 +29,20 @@ deny:
 features:
     cargo hack check -p logdag --lib --feature-powerset --exclude-features shuttle
     cargo hack check -p jlog-core --lib --feature-powerset --exclude-features shuttle
+    cargo hack check -p jlog-ship -p jlog-watch -p jlog-cli --each-feature --exclude-features kafka,kafka-ssl
 
 # The declared versions of dependencies are not too low (needs cargo-hack and a nightly toolchain)
 minimal-versions:
-    cargo hack --remove-dev-deps --workspace
-    cargo +nightly update -Z direct-minimal-versions
-    cargo check --workspace; git checkout -- Cargo.lock '**/Cargo.toml'
+    # In a copy: this changes the lock file and every manifest.
+    rm -rf target/minimal && git worktree prune && git worktree add --detach target/minimal
+    cd target/minimal && cargo hack --remove-dev-deps --workspace && \
+        cargo +nightly update -Z direct-minimal-versions && \
+        cargo check --workspace --target-dir ../minimal-versions
+    git worktree remove --force target/minimal
 
 # Changes of the API since the last release (needs cargo-semver-checks)
 semver:
-    cargo semver-checks -p jlog-core -p logdag -p logdag-logline
+    cargo semver-checks -p jlog-core -p jlog-ship -p jlog-watch -p logdag -p logdag-logline
 
 # Package every published crate, and build each from its package
 package:

@@ -105,8 +105,8 @@ impl Search {
     }
 }
 
-/// How far the threads may go, and whether they must end, because a signal came or the rest is not
-/// wanted.
+/// How far ahead the threads may search, and whether they must stop, because a signal came or the
+/// rest is not wanted.
 struct Ended<'a> {
     stop: &'a Stop,
     over: AtomicBool,

@@ -318,12 +318,12 @@ impl MessageOutput {
         }
     }
 
-    /// Counts a message that is not shown as written.
+    /// Counts a message as written although it is not shown.
     pub fn pass_over(&mut self, id: LogId) {
         self.ends.push((self.pending.len(), id));
     }
 
-    /// Writes everything or, if told to stop, up to the end of the current message. Returns the id
+    /// Writes everything or, if a signal came, up to the end of the current message. Returns the id
     /// of the last message that was written whole, if any, and the outcome.
     pub fn flush(&mut self, stop: &Stop) -> (Option<LogId>, Result<(), Failure>) {
         let pending = std::mem::take(&mut self.pending);

@@ -13,11 +13,11 @@ use signal_hook::iterator::Signals;
 
 use crate::error::Failure;
 
-/// Whether the command was told to stop.
+/// Whether a signal asked the command to stop.
 #[derive(Debug, Clone)]
 pub struct Stop {
     flag: Arc<AtomicBool>,
-    /// Becomes readable when the command is told to stop.
+    /// Becomes readable when a signal asks the command to stop.
     event: Arc<EventFd>,
     /// The waker of the current reader.
     waker: Arc<Mutex<Option<Waker>>>,
@@ -66,7 +66,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Makes a signal end the wait of this reader, and no longer that of an earlier one.
+    /// Makes a signal end the wait of this reader, instead of that of an earlier one.
     pub fn also_wake(&self, waker: Waker) {
         let mut current = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         let waker = current.insert(waker);

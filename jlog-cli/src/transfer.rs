@@ -112,7 +112,7 @@ struct Checked<'a, R> {
 impl<R: Read> Read for Checked<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.stop.is_set() {
-            return Err(io::Error::other("told to stop"));
+            return Err(io::Error::other("interrupted"));
         }
         let n = self.from.read(buf)?;
         self.crc.update(&buf[..n]);

@@ -29,7 +29,7 @@ struct Common {
     args: WorkArgs,
     identity: FeedIdentity,
     stop: Stop,
-    /// When the command was told to stop.
+    /// When a signal asked the command to stop.
     stopped: Mutex<Option<Instant>>,
     aside: Option<Mutex<SetAside>>,
     /// Whether any run has succeeded.
@@ -204,7 +204,7 @@ impl<'a> Worker<'a> {
         let id = MessageId { feed: common.identity, id: message.id(), time: message.time() };
         self.exec.run(vec![Outgoing { id, body: message.body().clone() }], BEAT, || {
             if common.is_drained() {
-                return ControlFlow::Break("it was told to stop".to_owned());
+                return ControlFlow::Break("it was interrupted".to_owned());
             }
             if args.timeout.is_some_and(|limit| begun.elapsed() >= Duration::from_secs(limit)) {
                 return ControlFlow::Break(format!("it did not end within {} s", args.timeout.unwrap_or(0)));

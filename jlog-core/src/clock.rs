@@ -11,8 +11,8 @@ use quanta::Clock;
 /// How often each thread reads the system's clock. The counter's error in that time is far below a
 /// microsecond, and a clock that was set is noticed.
 const LOOK_EVERY_NANOS: u64 = 1_000_000;
-/// Counter and clock count as read together if no more time than this passes; there are `TRIES`
-/// attempts.
+/// Counter and clock count as read together if no more time than this passes. Each reading takes at
+/// most `TRIES` attempts.
 const AT_ONCE_NANOS: u64 = 500;
 const TRIES: usize = 4;
 /// The file in which the kernel names its clock source.
@@ -30,7 +30,7 @@ struct Look {
     count: u64,
     /// The time, in nanoseconds since 1970 UTC; 0 before the first reading.
     nanos: u64,
-    /// The last time returned before that, if the counter had run ahead: later times are not less.
+    /// The last time returned before that, if the counter had run ahead: later times are never earlier.
     least: u64,
 }
 

@@ -155,8 +155,9 @@ pub enum Error {
     },
     /// A checkpoint file has the wrong size.
     #[error(
-        "{} is not a valid checkpoint: it has {len} bytes, not 8; `jlog repair` moves it to the first message",
-        path.display()
+        "{} is not a valid checkpoint: it has {}, not 8; `jlog repair` moves it to the first message",
+        path.display(),
+        counted(*len, "byte")
     )]
     Checkpoint {
         /// The checkpoint.

@@ -254,7 +254,7 @@ impl fmt::Display for Event {
             }
             Event::BufferCut { len, kept } => write!(
                 f,
-                "pre-commit buffer: truncated {} that are not whole records, kept in {}",
+                "pre-commit buffer: truncated {} of an incomplete record, kept in {}",
                 counted(*len, "byte"),
                 kept.display()
             ),

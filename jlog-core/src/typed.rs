@@ -165,6 +165,7 @@ mod sealed {
     use serde_core::{Deserialize, Serialize};
 
     use super::{Json, Postcard, TypedError};
+    use crate::plural::counted;
     use crate::{Message, OwnedMessage};
 
     type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -211,7 +212,7 @@ mod sealed {
         fn decode_body<'m, T: Deserialize<'m>>(&self, body: &'m [u8]) -> Result<T, Source> {
             match postcard::take_from_bytes(body)? {
                 (value, []) => Ok(value),
-                (_, rest) => Err(format!("{} bytes follow the value", rest.len()).into()),
+                (_, rest) => Err(format!("{} after the value", counted(rest.len() as u64, "byte")).into()),
             }
         }
     }

@@ -57,7 +57,7 @@ impl GraphView {
         let (mut known, mut ahead) = (BTreeSet::new(), vec![stream]);
         while let Some(stream) = ahead.pop() {
             if !stream.kind.is_empty() {
-                return Some("what it leads to is disabled, or takes none of its lines");
+                return Some("its outlets lead to streams that are disabled or accept none of its lines");
             }
             if known.insert(&*stream.name) {
                 let outlets = stream.outlets.iter().map(|(to, _)| to);

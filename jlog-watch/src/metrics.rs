@@ -337,12 +337,12 @@ impl View {
         )?;
         gauges(
             to,
-            ("jlog_feed_kept_files", "Files that keep what was cut from damaged ones", None),
+            ("jlog_feed_kept_files", "Files with bytes that were cut from damaged ones", None),
             each(|f| f.kept.0),
         )?;
         gauges(
             to,
-            ("jlog_feed_kept", "Size of the files that keep what was cut from damaged ones", bytes),
+            ("jlog_feed_kept", "Size of the files with bytes that were cut from damaged ones", bytes),
             each(|f| f.kept.1),
         )?;
         gauges(

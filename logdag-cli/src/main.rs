@@ -129,7 +129,7 @@ fn check(file: &Path, strict: bool, types: &[String]) -> Result<ExitCode, Failur
         warn(warning);
         warnings += 1;
     }
-    let found = if warnings == 0 { "all right".to_owned() } else { counted(warnings, "warning") };
+    let found = if warnings == 0 { "no problems".to_owned() } else { counted(warnings, "warning") };
     println!("{}: {}, {found}", file.display(), counted(config.streams().len() as u64, "stream"));
     for stream in config.streams() {
         note_what_retention_leaves(&stream.name, stream.options.sink.as_ref());

@@ -8,7 +8,7 @@
 //!
 //! let graph = Graph::new();
 //! graph.add_memory("recent", 1000, 1_000_000)?;
-//! let access = graph.stream("http/access")?; // leads to the stream `http` unless something else is said
+//! let access = graph.stream("http/access")?; // leads to the stream `http` unless declared otherwise
 //! graph.add_outlet("http/access", "recent", Some("status >= 500"))?;
 //! log!(access, status = 503, path = "/page/4"; "request failed");
 //! assert_eq!(graph.memory_last("recent", 10).unwrap_or_default().len(), 1);

@@ -1,4 +1,4 @@
-//! What carries messages elsewhere: commands, workers, shippers.
+//! Commands that carry messages elsewhere: to programs, workers and destinations.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What creates, alters, copies and repairs feeds.
+//! Commands that create, alter, copy and repair feeds.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What writes, finds and reads messages.
+//! Commands that write, find and read messages.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What shows how feeds are doing.
+//! Commands that show the state of feeds.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use super::messages::Messages;
 use crate::output::plain;
 use crate::values::{counted, span};
 
-/// How many looks are remembered for the plots.
+/// How many samples the plots keep.
 const REMEMBERED: usize = 120;
 /// The longest search text.
 const MAX_WANTED: usize = 200;

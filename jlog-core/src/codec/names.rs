@@ -12,7 +12,7 @@ pub const PRE_COMMIT: &str = "pre_commit";
 pub const PRE_COMMIT_GUARD: &str = "pre_commit.guard";
 /// Ours: settings that do not fit into the metastore.
 pub const SETTINGS: &str = "settings";
-/// Ours: which feed this is.
+/// Ours: the feed's identity.
 pub const IDENTITY: &str = "identity";
 /// Ours: segments that were dropped although a subscriber needed them.
 pub const DROPPED: &str = "dropped";
@@ -20,7 +20,7 @@ pub const DROPPED: &str = "dropped";
 pub const LOST: &str = "lost";
 /// Ours: the remaining steps of a repair that has happened.
 pub const REPAIR_JOURNAL: &str = "repair.journal";
-/// Ours: exists while a repair runs or is being finished, for its guard.
+/// Ours: the lock file of a repair that runs or is being finished.
 pub const REPAIR_LOCK: &str = "repair.lock";
 /// The prefix of files that a repair prepares.
 pub const REPAIR_TEMPORARY_PREFIX: &str = ".tmp-repair-";
@@ -94,7 +94,7 @@ pub enum Kind {
     Repaired(u32),
     /// A subscriber's checkpoint.
     Checkpoint(SubscriberName),
-    /// Named `cp.` and something that is not a name in lower-case hex.
+    /// `cp.` followed by something that is not a name in lower-case hex.
     BadCheckpoint,
     /// The state of a group of workers.
     Group(SubscriberName),

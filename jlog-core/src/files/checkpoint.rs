@@ -188,7 +188,8 @@ impl Checkpoint {
     }
 }
 
-/// How many new checkpoints are written, synced and named together. Each is an open file meanwhile.
+/// How many new checkpoints are written, synced and renamed together. Each keeps a file open until
+/// then.
 const TOGETHER: usize = 64;
 
 /// How many threads sync them: file systems commit the requests of several threads together.
@@ -284,7 +285,7 @@ pub(crate) fn read(shared: &Shared, name: &SubscriberName) -> Result<Option<LogI
     Checkpoint::open(shared, name)?.get()
 }
 
-/// The bytes of a checkpoint, with room for one too many.
+/// The bytes of a checkpoint, and one more if there is one, so that a file that is too long shows.
 pub(crate) fn bytes(shared: &Shared, name: &SubscriberName) -> Result<Vec<u8>> {
     let checkpoint = Checkpoint::open(shared, name)?;
     let _lock = checkpoint.lock()?;

@@ -58,7 +58,7 @@ pub(crate) fn drop_oldest(
     if gone.is_empty() {
         return Ok(());
     }
-    // First the record, then the dropping: a crash in between leaves no false claim.
+    // Note them before dropping them, so that a crash in between does not lose their count.
     let noted: Vec<(u32, u32)> = gone.iter().map(|&(number, records, _)| (number, records)).collect();
     dropped::note(shared, &noted, || Ok(holders::holder(shared)?.map(|holder| holder.segment)))?;
     for (segment, records, bytes) in gone {

@@ -11,6 +11,7 @@ use crate::files::checksum::Verifier;
 use crate::files::scan::{Place, Window, walk};
 use crate::files::shared::Shared;
 use crate::files::{checkpoint, index, metastore as meta, precommit};
+use crate::plural::counted;
 use crate::storage::{File, LockGuard, Open, read_all};
 use crate::subscriber::SubscriberName;
 use crate::upkeep::progress::{Ticker, VerifyOptions};
@@ -296,9 +297,9 @@ fn verify_segment(
                         Fault::Checksum => "the checksum is wrong".to_owned(),
                         Fault::Compression => "the compressed body is wrong".to_owned(),
                         Fault::Unfinished if unfinished => format!(
-                            "{} bytes of a torn record; if nobody is writing it, the next \
+                            "{} of a torn record; if nobody is writing it, the next \
                              writer truncates it",
-                            stretch.len
+                            counted(stretch.len, "byte")
                         ),
                         Fault::NoRecord | Fault::Unfinished if stretch.len == 1 => {
                             "1 byte is not a record".to_owned()
@@ -433,7 +434,9 @@ fn verify_checkpoints(
         let path = shared.at(&name.checkpoint_file());
         let what = match checkpoint::read(shared, &name) {
             Err(Error::UnknownSubscriber { .. }) => None,
-            Err(Error::Checkpoint { len, .. }) => Some((format!("has {len} bytes, not 8"), true)),
+            Err(Error::Checkpoint { len, .. }) => {
+                Some((format!("has {}, not 8", counted(len, "byte")), true))
+            }
             Err(Error::NotAFile { found, .. }) => Some((format!("is {found}"), true)),
             Err(e) => return Err(e),
             Ok(None) => {
@@ -477,7 +480,7 @@ fn verify_buffer(shared: &Shared, format: RecordFormat, out: &mut Verification) 
     };
     let bytes = read_all(&*file, 129 << 20).map_err(|e| Error::io("read", &path, e))?;
     let (what, damage) = match bytes.split_first_chunk::<4>() {
-        None => (Some(format!("has {} bytes, not at least 4", bytes.len())), true),
+        None => (Some(format!("has {}, not at least 4", counted(bytes.len() as u64, "byte"))), true),
         Some((used, buffer)) => {
             let used = u32::from_le_bytes(*used) as usize;
             match buffer.get(..used) {
@@ -486,9 +489,9 @@ fn verify_buffer(shared: &Shared, format: RecordFormat, out: &mut Verification) 
                     let (_, whole) = precommit::whole_records(format, used);
                     let rest = used.len() - whole;
                     let what = format!(
-                        "{rest} of {} bytes in use are not whole records; if nobody is writing, the next writer \
+                        "ends with {} of an incomplete record; if nobody is writing, the next writer \
                          truncates and keeps them",
-                        used.len()
+                        counted(rest as u64, "byte")
                     );
                     ((rest > 0).then_some(what), false)
                 }

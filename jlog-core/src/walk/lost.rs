@@ -20,9 +20,11 @@
 //!  0  u32  0x316c706a ("jpl1")
 //!  4  u32  number of a segment
 //!  8  u32  records that it had, or number of another segment
-//! 12  u32  0: that segment is lost, or was cut, and had at least this many records; 1: it had exactly this many; 2:
-//!          the segments from the one to the other are missing, and no subscriber needed them; 3: they are lost, or
-//!          were cut, and repair has reported that; 4: that segment was cut, and held this many when repair reported it
+//! 12  u32  0: that segment is lost, or was cut, and had at least this many records;
+//!          1: it had exactly this many;
+//!          2: the segments from the one to the other are missing, and no subscriber needed them;
+//!          3: they are lost, or were cut, and repair has reported that;
+//!          4: that segment was cut, and held this many when repair reported it
 //!     …    these three numbers, repeated
 //!  n  u32  CRC-32 of everything before it
 //! ```

@@ -129,7 +129,11 @@ fn warnings_are_counted_and_refused_where_that_is_wanted() {
     for (more, code) in [(&[][..], 1), (&["--type", "disk"], 1), (&["--type", "disk", "--type", "tape"], 0)] {
         let output = logdag(&[&["check", "--strict", &own.config][..], more].concat()).output().unwrap();
         let (out, err) = texts(&output);
-        assert_eq!((output.status.code(), out.contains("all right")), (Some(code), code == 0), "{out}{err}");
+        assert_eq!(
+            (output.status.code(), out.contains("no problems")),
+            (Some(code), code == 0),
+            "{out}{err}"
+        );
         assert_eq!(err.contains("unknown type \"tape\""), code == 1, "{err}");
     }
     let nothing = Setup::new("");

@@ -12,7 +12,7 @@ use crate::record::{Doing, Location, this_thread};
 
 /// The longest wait; sinks that take too long are given up before, at their own limits.
 const GRACE: Duration = Duration::from_secs(1);
-/// How many streams are named that lead nowhere.
+/// How many streams that lead nowhere are named.
 const MAX_UNHEARD: usize = 5;
 
 /// Runs something that may wait for a sink, and waits no longer than this; returns whether it is
@@ -43,7 +43,7 @@ fn at_most(limit: Duration, work: impl FnOnce() + Send + 'static) -> bool {
     }
 }
 
-/// A checker has no time.
+/// For the schedule checker, no time passes.
 #[cfg(feature = "shuttle")]
 fn at_most(_: Duration, work: impl FnOnce() + Send + 'static) -> bool {
     work();

@@ -67,6 +67,9 @@ pub struct Counters {
     pub repeated: u64,
 }
 
+/// The locks are taken in this order: `thread`, `writing`, the sink's own, `repetition`, `queue`,
+/// `losses`. Nobody waits for the sink while holding one of the last three. ARCHITECTURE has the
+/// order together with the graph's locks.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) stream: String,

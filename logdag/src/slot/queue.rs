@@ -60,7 +60,7 @@ impl Batch {
 pub(super) struct Queue {
     pub(super) batch: Batch,
     pub(super) stop: bool,
-    /// The writer waits for the next line, whenever that may come.
+    /// The writer sleeps until the next line.
     pub(super) asleep: bool,
     /// The writer has lines that are not written yet.
     pub(super) busy: bool,
@@ -87,7 +87,7 @@ pub(super) struct Queue {
 
 /// Lines that were given up.
 pub(super) struct GivenUp {
-    /// Lines that were not written, or not to their end.
+    /// Lines that were not written, or only in part.
     pub(super) left: Lost,
     /// Lines that were dropped before and not reported.
     pub(super) unreported: u64,

@@ -25,7 +25,7 @@ pub(super) struct Repeated {
 }
 
 impl Slot {
-    /// Queues the report of a repetition whose time is over, before the next line.
+    /// Queues the report of a repetition whose time is over, so that it comes before the next line.
     pub(super) fn report_an_old_repetition(&self) {
         let mut repetition = self.repetition.lock();
         let over = |last: &Repeated| {

@@ -89,7 +89,7 @@ impl Slot {
         self.note_loss(Lost { lines: 1, within_sink: 0 }, io::Error::new(io::ErrorKind::TimedOut, why));
     }
 
-    /// Uncounts a line that was given up, and was written or counted otherwise after all.
+    /// Takes back the count of a line that was given up, but was written or counted elsewhere later.
     #[cold]
     pub(super) fn came_back(&self) {
         let mut queue = self.queue.lock();

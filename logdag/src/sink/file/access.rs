@@ -1,4 +1,4 @@
-//! The places of files, and their permissions.
+//! Paths of files, and their permissions.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -94,8 +94,8 @@ pub(super) struct Ids {
     group: Option<u32>,
 }
 
-/// Opens a file to append to it. If it does not exist, creates it with the access of `before`, the
-/// file that it follows, or, if it follows none, as `first` says.
+/// Opens a file to append to it. A new file gets the access of `before`, the file that it replaces,
+/// or, if it replaces none, that of `first`.
 pub(super) fn open(target: &Path, before: Option<&Metadata>, first: Ids) -> io::Result<File> {
     // Opening something other than a regular file (a FIFO without a reader) must not wait.
     let mut options = OpenOptions::new();
@@ -162,8 +162,7 @@ pub(super) fn keep_owner(file: &File, before: &Metadata) {
     }
 }
 
-/// The path that a path leads to over symbolic links, including links to directories, whether
-/// anything exists there or not.
+/// The path that symbolic links lead to, including links to directories. Nothing has to exist there.
 pub(crate) fn resolve(path: &Path) -> PathBuf {
     let mut links = 0;
     let mut resolved = PathBuf::new();

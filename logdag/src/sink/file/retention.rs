@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::Rotation;
 use super::names::{Form, Names, Parsed};
+use super::rotation::Rotation;
 use crate::fork;
 use crate::sync::plain::Mutex;
 
@@ -166,8 +166,8 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
     Ok(found)
 }
 
-/// The numbers of files that logrotate has left where a series would be. Its number 1 is the
-/// newest, so each file was written before the one with the next lower number. Our own numbers
+/// The numbers of files that logrotate left in the place of our series. Its number 1 is the newest,
+/// so each file was written before the one with the next lower number. Our own numbers
 /// follow, and are newer than all of these.
 fn newest_first(rotated: &[Rotated]) -> Range<u64> {
     // A file and its compressed copy have the same time, so one entry for both is enough.
@@ -193,7 +193,7 @@ pub(super) type FirstSeen = BTreeMap<PathBuf, u64>;
 /// The reasons that currently allow removing a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reasons {
-    /// The clock can be believed.
+    /// The clock is trusted.
     pub(super) age: bool,
     /// Everything that can be compressed is compressed.
     pub(super) bytes: bool,
