@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::Slot;
+use super::guarded::guarded;
 use super::losses::{Lost, counted};
 use super::queue::{GivenUp, Queue};
-use super::write::guarded;
+use super::state::Slot;
 use crate::record::{Doing, While, now_micros};
 use crate::sink::{Lines, Sink};
 use crate::sync::{MutexGuard, is_this_thread, lock_at_once, lock_until, wait_until};

@@ -2,27 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Slot;
+use super::state::{Repeated, Repetition, Slot};
 use crate::format::{Flags, event_body};
 use crate::record::{Record, now_micros};
-
-/// The state of `dedup_seconds`.
-#[derive(Debug, Default)]
-pub(super) struct Repetition {
-    pub(super) repeated: u64,
-    pub(super) last: Option<Repeated>,
-}
-
-#[derive(Debug)]
-pub(super) struct Repeated {
-    message: Vec<u8>,
-    facility: String,
-    first: u64,
-    /// When the line arrived, which may differ from the line's time.
-    came: Instant,
-    times: u64,
-    flags: Flags,
-}
 
 impl Slot {
     /// Queues the report of a repetition whose time is over, so that it comes before the next line.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::Slot;
+use super::guarded::guarded;
 use super::losses::{counted, seconds};
 use super::queue::{Batch, Queue};
-use super::write::guarded;
+use super::state::Slot;
 use crate::format::Flags;
 use crate::record::{Doing, While, now_micros};
 use crate::sink::Lines;

@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Slot;
+use super::guarded::guarded;
 use super::losses::{Lost, counted, seconds};
+use super::state::Slot;
 use crate::format::Flags;
 use crate::level::Level;
 use crate::options::WhenFull;
@@ -273,9 +274,4 @@ impl Slot {
             self.report_on_stderr(what);
         }
     }
-}
-
-/// Turns a panic of a sink into an error.
-pub(super) fn guarded(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(io::Error::other("the sink panicked")))
 }
