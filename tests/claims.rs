@@ -104,7 +104,7 @@ fn a_claim_lasts_as_long_as_what_can_store_its_checkpoint() {
     log.unsubscribe("s").unwrap();
     log.subscribe("s", Start::Beginning).unwrap();
     assert_eq!(all(log.reader("s").unwrap()), MESSAGES);
-    assert!(matches!(old.check_there(), Err(Error::Unsubscribed { .. })));
+    assert!(matches!(old.check_not_replaced(), Err(Error::Unsubscribed { .. })));
 }
 
 #[test]

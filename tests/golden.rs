@@ -237,7 +237,7 @@ fn torn(name: &str) {
     let log = Jlog::open(&path).unwrap();
     let writer = log.writer().unwrap();
     let events = log.take_events();
-    let [Event::TailCut { segment: 0, offset, len, kept }] = &events[..] else { panic!("{events:?}") };
+    let [Event::TailTruncated { segment: 0, offset, len, kept }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(offset + len, segment.len() as u64);
     let offset = usize::try_from(*offset).unwrap();
     assert_eq!(std::fs::read(kept).unwrap(), segment[offset..]);

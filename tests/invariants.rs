@@ -225,7 +225,7 @@ fn every_kind_of_run(checker: &mut Checker, options: Options) {
     let writer = run.writer();
     let cut = run.log.take_events();
     assert!(
-        matches!(&cut[..], [Event::TailCut { segment, offset, .. }] if *segment == last && *offset == whole.len() as u64),
+        matches!(&cut[..], [Event::TailTruncated { segment, offset, .. }] if *segment == last && *offset == whole.len() as u64),
         "{cut:?}"
     );
     run.append(&writer);

@@ -185,10 +185,10 @@ fn killed_at_random(options: &JlogOptions, number: u64) {
         for event in log.take_events() {
             let expected = matches!(
                 event,
-                Event::TailCut { .. }
+                Event::TailTruncated { .. }
                     | Event::BufferRecovered { .. }
                     | Event::BufferAlreadyFlushed { .. }
-                    | Event::StorageLogAdvanced { .. }
+                    | Event::MetastoreUpdated { .. }
             );
             assert!(expected, "round {round}, seed {seed}: {event}");
         }

@@ -116,6 +116,73 @@ fn one(segment: u32, messages: u64, exact: bool) -> Lost {
     Lost { first: segment, last: segment, segments: 1, cut: 0, messages, exact }
 }
 
+/// Readers report the loss of the segment being written, too, if a file beside it shows that it had
+/// records: once each, also when a writer begins the next segment.
+#[test]
+fn the_loss_of_the_segment_being_written_is_reported() {
+    let feed = Feed::new(2, true);
+    feed.write(11..13);
+    feed.remove(2, &[]);
+    let expected = Some(one(2, 3, false));
+    assert_eq!(feed.seen(), expected);
+    assert_eq!(feed.read(), ((0..10).collect(), expected));
+    assert_eq!(feed.read(), ((0..10).collect(), expected), "until the subscriber has passed it");
+
+    let mut failing = feed.log.reader_with("s", shared().on_missed(OnMissed::Fail)).unwrap();
+    let mut failures = 0;
+    let mut read = 0;
+    loop {
+        match failing.next_batch(jlog_core::Wait::No) {
+            Ok(Some(batch)) => read += batch.len(),
+            Ok(None) => break,
+            Err(Error::SegmentsLost { subscriber, lost, .. }) => {
+                assert_eq!((subscriber.as_str(), Some(lost)), ("s", expected));
+                failures += 1;
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+    assert_eq!((read, failures), (10, 1));
+
+    let mut follower = feed.log.reader_with("s", shared()).unwrap();
+    assert_eq!(read_on(&mut follower).len(), 10);
+    assert_eq!(follower.lost(), expected);
+    feed.write(13..14);
+    assert_eq!(bodies(&read_on(&mut follower)), [format!("{:010}", 13).as_bytes()]);
+    assert_eq!(follower.lost(), expected, "it is counted once");
+    feed.losses();
+    // A fresh reader sees the same after the writer has begun the next segment.
+    assert_eq!(feed.read(), ((0..10).chain([13]).collect(), expected));
+}
+
+/// Without records in it, the segment being written is just not there yet.
+#[test]
+fn a_segment_that_was_never_begun_is_no_loss() {
+    let feed = Feed::new(2, true);
+    feed.remove(2, &[".crc"]);
+    assert_eq!(feed.read(), ((0..10).collect(), None));
+}
+
+/// A reader without a subscriber reports what a subscriber has lost, and what nobody needed as
+/// removed.
+#[test]
+fn readers_without_a_subscriber_report_the_losses_of_others() {
+    let feed = Feed::new(3, true);
+    feed.remove(1, &[]);
+    let read = || {
+        let mut reader = feed.log.reader_from(&Start::Beginning, ReaderOptions::default()).unwrap();
+        (read_on(&mut reader).len(), reader.lost())
+    };
+    let expected = one(1, 5, true);
+    assert_eq!(read(), (11, Some(expected)));
+    assert_eq!(feed.losses(), [("s".to_owned(), expected)]);
+    // Nobody needs it any more.
+    consume(&feed.log, "s");
+    feed.heard.lock().clear();
+    assert_eq!(read().1, None);
+    assert_eq!(feed.losses(), []);
+}
+
 /// Whether repair removed an index or checksums that list more than there is, or replaced the
 /// checksums.
 fn is_about_a_sidecar(event: &Event) -> bool {

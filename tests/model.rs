@@ -159,8 +159,8 @@ impl Model {
     fn record(&self, time: Timestamp, body: &[u8]) -> Record {
         let total = match self.compression {
             Compression::None => 16 + body.len(),
-            Compression::Lz4 => 20 + lz4_flex::block::compress(body).len(),
             Compression::Framed => 20 + body.len(),
+            _ => 20 + lz4_flex::block::compress(body).len(),
         };
         Record { time, body: body.to_vec(), total: total as u64 }
     }
@@ -169,8 +169,8 @@ impl Model {
     fn bound(&self, body: &[u8]) -> u64 {
         let bound = match self.compression {
             Compression::None => 16 + body.len(),
-            Compression::Lz4 => 20 + lz4_flex::block::get_maximum_output_size(body.len()),
             Compression::Framed => 20 + body.len(),
+            _ => 20 + lz4_flex::block::get_maximum_output_size(body.len()),
         };
         bound as u64
     }

@@ -160,9 +160,10 @@ fn search_all(log: &Jlog, search: &Search, stop: &Stop) -> Result<u64, Failure> 
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         let (found, results) = mpsc::channel();
+        let mut started = 0;
         for _ in 0..threads {
             let (found, parts, next, ended) = (found.clone(), &parts, &next, &ended);
-            scope.spawn(move || {
+            let search = move || {
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     let Some((segment, start)) = parts.get(n) else { return };
@@ -174,7 +175,13 @@ fn search_all(log: &Jlog, search: &Search, stop: &Stop) -> Result<u64, Failure> 
                         return;
                     }
                 }
-            });
+            };
+            match thread::Builder::new().spawn_scoped(scope, search) {
+                Ok(_) => started += 1,
+                // Those that have started do the work of the others.
+                Err(_) if started > 0 => break,
+                Err(e) => return Err(Failure::new(format!("cannot start a thread: {e}"))),
+            }
         }
         drop(found);
         let (mut waiting, mut matches, mut printed) = (BTreeMap::new(), 0, 0);

@@ -282,7 +282,7 @@ impl Job {
         while !stop.is_set() {
             if let Some(reader) = unsubscribed.take() {
                 // When a feed is removed, its subscriber may disappear first.
-                let removed = matches!(reader.check_there(), Err(Error::Replaced { .. }));
+                let removed = matches!(reader.check_not_replaced(), Err(Error::Replaced { .. }));
                 waited = if removed { Waited::ForFeed } else { Waited::Since(reader.position()) };
             }
             let failure = match open(waited) {

@@ -361,7 +361,7 @@ impl Job {
             DurabilityArg::Buffered | DurabilityArg::Readable => self.writer.flush(),
             DurabilityArg::Durable => self.writer.sync(),
         };
-        match (ended.and_then(|()| self.writer.check_there()), &self.reopen) {
+        match (ended.and_then(|()| self.writer.check_not_replaced()), &self.reopen) {
             (Err(Error::Replaced { .. }), Some((feed, _))) => {
                 output::note(&format!(
                     "{} was replaced after the last message: {} went to the old one",

@@ -398,6 +398,7 @@ pub enum Error {
 
 /// Why bytes are not a metastore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MetaFault {
     /// Neither 16 bytes nor (from before header magics) 12.
     #[error("it has {0} bytes, not 16")]

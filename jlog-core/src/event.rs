@@ -13,7 +13,7 @@ use crate::plural::counted;
 #[non_exhaustive]
 pub enum Event {
     /// A torn record at the end of the segment being written was truncated; its bytes are kept.
-    TailCut {
+    TailTruncated {
         /// The segment.
         segment: u32,
         /// Where the whole records end.
@@ -32,7 +32,7 @@ pub enum Event {
         offset: u64,
     },
     /// The metastore was out of date: later segments than the one it named exist. It was updated.
-    StorageLogAdvanced {
+    MetastoreUpdated {
         /// What the metastore said.
         from: u32,
         /// The last segment on disk.
@@ -65,7 +65,7 @@ pub enum Event {
         records: u32,
     },
     /// Bytes in the pre-commit buffer that are not whole records were truncated; they are kept.
-    BufferCut {
+    BufferTruncated {
         /// Number of bytes.
         len: u64,
         /// The file that keeps them.
@@ -136,7 +136,7 @@ pub enum Event {
         kept: Option<PathBuf>,
     },
     /// Segments were removed before a reader without a subscriber reached them.
-    SegmentsGone {
+    SegmentsRemoved {
         /// The first of them.
         first: u32,
         /// The last of them.
@@ -152,7 +152,7 @@ pub enum Event {
         to: LogId,
     },
     /// A checkpoint was moved back: the messages in between are delivered again.
-    CheckpointWentBack {
+    CheckpointRewound {
         /// The subscriber.
         subscriber: String,
         /// Where it was.
@@ -222,7 +222,7 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::TailCut { segment, offset, len, kept } => write!(
+            Event::TailTruncated { segment, offset, len, kept } => write!(
                 f,
                 "segment {segment:08x}: truncated {} of a torn record at offset {offset}, kept in {}",
                 counted(*len, "byte"),
@@ -232,7 +232,7 @@ impl fmt::Display for Event {
                 f,
                 "segment {segment:08x}: damaged at offset {offset}; run `jlog repair` when nobody is writing"
             ),
-            Event::StorageLogAdvanced { from, to } => {
+            Event::MetastoreUpdated { from, to } => {
                 write!(f, "metastore: updated; it named {from:08x} as the last segment instead of {to:08x}")
             }
             Event::StaleSegment { segment, bytes, kept } => write!(
@@ -252,7 +252,7 @@ impl fmt::Display for Event {
             Event::BufferAlreadyFlushed { records } => {
                 write!(f, "pre-commit buffer: {} already in the segment", counted(*records, "message"))
             }
-            Event::BufferCut { len, kept } => write!(
+            Event::BufferTruncated { len, kept } => write!(
                 f,
                 "pre-commit buffer: truncated {} of an incomplete record, kept in {}",
                 counted(*len, "byte"),
@@ -279,10 +279,10 @@ impl fmt::Display for Event {
                 write!(f, "segment {segment:08x}: skipped {len} at offset {offset}")?;
                 kept.as_ref().map_or(Ok(()), |kept| write!(f, ", kept in {}", kept.display()))
             }
-            Event::SegmentsGone { first, last } if first == last => {
+            Event::SegmentsRemoved { first, last } if first == last => {
                 write!(f, "segment {first:08x} was removed before it was read")
             }
-            Event::SegmentsGone { first, last } => {
+            Event::SegmentsRemoved { first, last } => {
                 write!(f, "segments {first:08x} to {last:08x} were removed before they were read")
             }
             Event::SegmentDropped { segment, records, bytes } => {
@@ -308,7 +308,7 @@ impl fmt::Display for Event {
             Event::CheckpointMovedBack { subscriber, from, to } => {
                 write!(f, "subscriber {subscriber}: checkpoint {from} is past the end, moved back to {to}")
             }
-            Event::CheckpointWentBack { subscriber, from, to } => {
+            Event::CheckpointRewound { subscriber, from, to } => {
                 write!(
                     f,
                     "subscriber {subscriber}: moved back from {from} to {to}; the messages in between are delivered again"

@@ -31,6 +31,7 @@ const DEFAULT_FILE_MODE: u32 = 0o640;
 
 /// Where a new subscriber begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// With the first record.
     Beginning,
@@ -296,7 +297,7 @@ impl Jlog {
 
     /// Opens a reader without a subscriber: it has no checkpoint, retains no segment, and writes
     /// nothing, so it needs no write permission. It reports segments that are removed before it
-    /// reads them as [`Event::SegmentsGone`], and continues after them.
+    /// reads them as [`Event::SegmentsRemoved`], and continues after them.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");
@@ -482,7 +483,7 @@ impl Jlog {
 
     /// Sets a subscriber's checkpoint, adding the subscriber if it is missing. If it moves forward,
     /// segments that no subscriber needs any more are removed. If it moves back, removed segments
-    /// stay removed, and [`Event::CheckpointWentBack`] reports it.
+    /// stay removed, and [`Event::CheckpointRewound`] reports it.
     ///
     /// # Errors
     /// [`Error::NoSuchRecord`] (past the end), [`Error::SubscriberName`], [`Error::Io`],
@@ -523,7 +524,7 @@ impl Jlog {
         let old = checkpoint.set(&self.shared, meta.safety, || Ok(id))?.1.unwrap_or(id);
         if id < old {
             let subscriber = name.to_string();
-            self.shared.note(Event::CheckpointWentBack { subscriber, from: old, to: id });
+            self.shared.note(Event::CheckpointRewound { subscriber, from: old, to: id });
         }
         retention::remove_passed(&self.shared, old, id, meta.storage_log, &mut Passing::default())
     }

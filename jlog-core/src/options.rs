@@ -264,6 +264,7 @@ pub(crate) fn check_pre_commit(bytes: u32) -> Result<()> {
 
 /// Which other writers there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Locking {
     /// Any number of processes, including C ones: every append locks the segment.
     #[default]
@@ -275,6 +276,7 @@ pub enum Locking {
 
 /// When appended messages become durable without a call of [`sync`](crate::Writer::sync).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum SyncPolicy {
     /// Never: only when [`sync`](crate::Writer::sync) is called.
     Never,
@@ -381,6 +383,7 @@ impl WriterOptions {
 
 /// How a reader reads segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum ReadMethod {
     /// Reads into a buffer.
     #[default]
@@ -395,6 +398,7 @@ pub enum ReadMethod {
 /// where it is, and segments are retained. Unsupervised consumers should use
 /// [`Skip`](OnDamage::Skip), as the `jlog` command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnDamage {
     /// Returns the error each time, until [`skip_damage`](crate::Reader::skip_damage) skips the
     /// damage.
@@ -408,6 +412,7 @@ pub enum OnDamage {
 /// What a reader does when messages that it needs are missing: dropped
 /// ([`AtLimit::DropOldest`](crate::AtLimit::DropOldest)), or lost with a segment that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnMissed {
     /// Continues with the remaining messages, counts the missing ones
     /// ([`missed`](crate::Reader::missed), [`lost`](crate::Reader::lost)), and reports them as an
@@ -427,6 +432,7 @@ pub enum OnMissed {
 /// executes another program. Opening a reader therefore waits up to 0.2 seconds for a claim to end
 /// before it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Claim {
     /// It takes no claim: it is never refused, and does not exclude other readers.
     None,

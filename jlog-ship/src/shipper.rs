@@ -540,7 +540,7 @@ impl<'a> Session<'a> {
 
     /// Why the feed or the subscriber cannot be read any more, if it was removed or replaced.
     fn gone(&self) -> Option<jlog_core::Error> {
-        self.checkpointer.check_there().err().filter(jlog_core::Error::is_gone)
+        self.checkpointer.check_not_replaced().err().filter(jlog_core::Error::is_gone)
     }
 
     fn fetched(&mut self, next: Option<jlog_core::Result<OwnedBatch>>) {

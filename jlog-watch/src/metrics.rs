@@ -424,7 +424,7 @@ impl View {
         counters(
             to,
             ("logdag_stream", "Lines that came to the stream (of streams with statistics)", lines()),
-            self.each_stream(|stream| stream.description.came),
+            self.each_stream(|stream| stream.description.received),
         )?;
         let left_out = self.graphs.iter().flat_map(|graph| {
             graph.streams.iter().flat_map(|stream| {

@@ -92,7 +92,7 @@ fn counted(core: &Core) -> Vec<(String, u64)> {
     let mut known = std::collections::BTreeSet::new();
     let streams = core.graphs.look().into_iter().flat_map(|graph| graph.streams);
     streams
-        .filter_map(|stream| Some((stream.description.came?, stream.description.name)))
+        .filter_map(|stream| Some((stream.description.received?, stream.description.name)))
         .filter(|(_, name)| known.insert(name.clone()))
         .map(|(came, name)| (name, came))
         .collect()

@@ -319,7 +319,7 @@ fn list(answer: &Value) -> String {
             if let Some(waiting) = stream["queue"]["lines"].as_u64().filter(|lines| *lines > 0) {
                 let _ = write!(out, ", {waiting} waiting");
             }
-        } else if let Some(came) = stream["stats"]["came"].as_u64().filter(|came| *came > 0) {
+        } else if let Some(came) = stream["stats"]["received"].as_u64().filter(|came| *came > 0) {
             let _ = write!(out, "  {}", counted(came, "line"));
         }
         if !text("why_immaterial").is_empty() {
@@ -417,7 +417,7 @@ mod tests {
     fn lists_have_what_waits_and_what_outlets_keep_back() {
         let answer = json!({ "streams": [
             {
-                "name": "web", "type": "", "path": "", "stats": { "lines": 0, "came": 9 },
+                "name": "web", "type": "", "path": "", "stats": { "lines": 0, "received": 9 },
                 "outlets": [
                     { "name": "a", "filter": "status >= 500", "lines": 9, "filtered": 7 },
                     { "name": "b", "filter": "limit 1/s", "left_out": 3 },

@@ -151,6 +151,13 @@ impl<R: Read + AsFd> Read for Until<R> {
     }
 }
 
+/// Starts a thread.
+pub(crate) fn spawn<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, Failure> {
+    std::thread::Builder::new().spawn(work).map_err(|e| format!("cannot start a thread: {e}").into())
+}
+
 pub(crate) fn start(
     source: Source,
     lines: Lines,
@@ -161,7 +168,7 @@ pub(crate) fn start(
         Source::Stdin => {
             // Bypass the standard library's buffer: its contents cannot be polled.
             let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-            std::thread::spawn(move || report_end("stdin", lines.take_until_stopped(Until::new(input, stop))))
+            spawn(move || report_end("stdin", lines.take_until_stopped(Until::new(input, stop))))?
         }
         Source::Fifo(path) => {
             if !path.exists() {
@@ -174,26 +181,24 @@ pub(crate) fn start(
                 return Err(format!("{}: it is not a FIFO", path.display()).into());
             }
             let what = path.display().to_string();
-            std::thread::spawn(move || report_end(&what, lines.take_until_stopped(Until::new(input, stop))))
+            spawn(move || report_end(&what, lines.take_until_stopped(Until::new(input, stop))))?
         }
         Source::Unix(path) => {
             let left_over = UnixStream::connect(&path).err();
             remove_left_over(&path, left_over).map_err(|e| named(&path, e))?;
             let listener = UnixListener::bind(&path).map_err(|e| named(&path, e))?;
-            std::thread::spawn(move || {
-                take_connections(&listener, &path.display().to_string(), &lines, &stop)
-            })
+            spawn(move || take_connections(&listener, &path.display().to_string(), &lines, &stop))?
         }
         Source::Udp(address) => {
             let socket = UdpSocket::bind(&address).map_err(|e| format!("{address}: {e}"))?;
-            std::thread::spawn(move || {
+            spawn(move || {
                 let take = |datagram: &[u8]| lines.take_all(datagram);
                 take_datagrams(&address, &socket, |buffer| socket.recv(buffer), &stop, take);
-            })
+            })?
         }
         Source::SyslogUdp(address) => {
             let socket = UdpSocket::bind(&address).map_err(|e| format!("{address}: {e}"))?;
-            std::thread::spawn(move || {
+            spawn(move || {
                 take_datagrams(
                     &address,
                     &socket,
@@ -204,19 +209,19 @@ pub(crate) fn start(
                         Ok(())
                     },
                 );
-            })
+            })?
         }
         Source::SyslogTcp(address) => {
             let listener = TcpListener::bind(&address).map_err(|e| format!("{address}: {e}"))?;
             // A connection that disappears before it is accepted must not block us.
             listener.set_nonblocking(true)?;
-            std::thread::spawn(move || take_syslog_connections(&listener, &address, &lines, &stop))
+            spawn(move || take_syslog_connections(&listener, &address, &lines, &stop))?
         }
         Source::SyslogUnix(path) => {
             let left_over = UnixDatagram::unbound().and_then(|socket| socket.connect(&path)).err();
             remove_left_over(&path, left_over).map_err(|e| named(&path, e))?;
             let socket = UnixDatagram::bind(&path).map_err(|e| named(&path, e))?;
-            std::thread::spawn(move || {
+            spawn(move || {
                 let what = path.display().to_string();
                 take_datagrams(
                     &what,
@@ -228,7 +233,7 @@ pub(crate) fn start(
                         Ok(())
                     },
                 );
-            })
+            })?
         }
     })
 }
@@ -268,13 +273,13 @@ fn take_connections(listener: &UnixListener, what: &str, lines: &Lines, stop: &S
     let mut connections: Vec<std::thread::JoinHandle<()>> = Vec::new();
     while stop.wait_for(listener.as_fd()).unwrap_or(false) {
         connections.retain(|connection| !connection.is_finished());
-        match listener.accept() {
-            Ok((input, _)) => {
-                let (lines, stop, what) = (lines.clone(), stop.clone(), what.to_owned());
-                connections.push(std::thread::spawn(move || {
-                    report_end(&what, lines.take_until_stopped(Until::new(input, stop)))
-                }));
-            }
+        let taken = listener.accept().and_then(|(input, _)| {
+            let (lines, stop, what) = (lines.clone(), stop.clone(), what.to_owned());
+            let take = move || report_end(&what, lines.take_until_stopped(Until::new(input, stop)));
+            std::thread::Builder::new().spawn(take)
+        });
+        match taken {
+            Ok(connection) => connections.push(connection),
             Err(e) => {
                 report_end(what, Err(e));
                 std::thread::sleep(Duration::from_millis(100));

@@ -33,7 +33,7 @@ use signal_hook::iterator::{Signals, SignalsInfo};
 use signal_hook::low_level::siginfo::Cause;
 
 use args::{Args, HttpArgs, LineArgs, Source, Switches, Task, http_address};
-use inputs::{Lines, Stop, Until, start};
+use inputs::{Lines, Stop, Until, spawn, start};
 use show::{Shape, decode, show};
 use signals::{EndAtOnce, Heeded, signals_of_exec, signals_of_run};
 
@@ -218,15 +218,15 @@ fn run(
     notify::ping(&graph)?;
     notify::ready(&what);
     let handle = signals.handle();
-    let inputs = std::thread::spawn(move || {
+    let inputs = spawn(move || {
         for thread in threads {
             // The thread has reported its error.
             let _ = thread.join();
         }
         handle.close();
-    });
+    })?;
     // On a separate thread, so that a sink that a reload waits for does not delay the end.
-    let reloads = Reloads::start(&graph, file, &args.switches);
+    let reloads = Reloads::start(&graph, file, &args.switches)?;
     for signal in signals.forever() {
         if signal != SIGHUP {
             break;
@@ -252,17 +252,17 @@ struct Reloads {
 }
 
 impl Reloads {
-    fn start(graph: &Graph, file: &Path, switches: &Switches) -> Self {
+    fn start(graph: &Graph, file: &Path, switches: &Switches) -> Result<Self, Failure> {
         // Requests that arrive during a reload are merged into one.
         let (asked, reloads) = mpsc::sync_channel(1);
         let (graph, file, switches) = (graph.clone(), file.to_owned(), switches.clone());
-        let thread = std::thread::spawn(move || {
+        let thread = spawn(move || {
             for () in reloads {
                 // The log has the error.
                 let _ = reload(&graph, &file, &switches);
             }
-        });
-        Self { asked, thread }
+        })?;
+        Ok(Self { asked, thread })
     }
 
     fn reload(&self) {
@@ -344,6 +344,8 @@ fn exec(
     let out = stdout.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let err = stderr.map(|stream| Lines::new(&graph, &stream, args)).transpose()?;
     let pipe = |lines: &Option<Lines>| if lines.is_some() { Stdio::piped() } else { Stdio::inherit() };
+    // On a separate thread, so that a sink that a reload waits for does not delay signals.
+    let reloads = Reloads::start(&graph, file, &args.switches)?;
     let spawned = Command::new(program).args(arguments).stdout(pipe(&out)).stderr(pipe(&err)).spawn();
     let mut child = match spawned {
         Ok(child) => child,
@@ -357,14 +359,18 @@ fn exec(
     notify::ping(&graph)?;
     notify::ready(&format!("Runs {}", Path::new(program).display()));
     let handle = signals.handle();
-    // On a separate thread, so that a sink that a reload waits for does not delay signals.
-    let reloads = Reloads::start(&graph, file, &args.switches);
     let (gone, asked_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (is_gone, end) = (Arc::clone(&gone), Arc::clone(&asked_to_end));
     // The command was told to stop, and so were we.
     let stopped_before = Arc::new(AtomicBool::new(false));
     let before = Arc::clone(&stopped_before);
-    let forwarding = std::thread::spawn(move || {
+    // A command whose signals or output nobody takes must not go on.
+    let ended = |child: &mut std::process::Child, e: Failure| {
+        let _ = child.kill();
+        let _ = child.wait();
+        e
+    };
+    let forwarding = spawn(move || {
         for origin in signals.forever() {
             let signal = origin.signal;
             if is_gone.load(Ordering::Acquire) {
@@ -387,7 +393,8 @@ fn exec(
             }
         }
         reloads
-    });
+    })
+    .map_err(|e| ended(&mut child, e))?;
     let mut taking = Vec::new();
     let (stop, ending) = Stop::new()?;
     let fate = Arc::new(Fate::default());
@@ -396,7 +403,8 @@ fn exec(
     for (lines, pipe) in outputs {
         let (Some(lines), Some(pipe)) = (lines, pipe) else { continue };
         let (pipe, fate) = (Until::new(File::from(pipe), stop.clone()), Arc::clone(&fate));
-        taking.push(std::thread::spawn(move || lines.take_output(pipe, || fate.cut_by())));
+        let take = move || lines.take_output(pipe, || fate.cut_by());
+        taking.push(spawn(take).map_err(|e| ended(&mut child, e))?);
     }
     drop(stop);
     let status = child.wait()?;

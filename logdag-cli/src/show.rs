@@ -27,7 +27,7 @@ pub(crate) fn show(config: &Config, shape: Shape) -> Result<String, Failure> {
     let mut unknown = BTreeSet::new();
     for stream in &mut bare {
         match &mut stream.options.sink {
-            Some(sink) if graph.knows_type(&sink.kind) => {
+            Some(sink) if graph.has_type(&sink.kind) => {
                 // A ring replaces every sink, because it opens nothing.
                 sink.kind = "memory".to_owned();
                 sink.path = String::new();

@@ -60,7 +60,7 @@ impl HttpAccess<'_> {
     }
 
     fn log(&self, stream: &Stream, combined: bool) {
-        if !stream.takes(Level::Info) {
+        if !stream.accepts(Level::Info) {
             return;
         }
         let micros = self.micros.unwrap_or_else(now_micros);

@@ -193,7 +193,7 @@ impl Graph {
     /// Reports something about logging in the log or, if that leads nowhere, on stderr.
     fn say(&self, stream: &str, level: Level, text: &fmt::Arguments<'_>) {
         match self.stream(stream) {
-            Ok(stream) if stream.takes(level) => stream.report(level, text),
+            Ok(stream) if stream.accepts(level) => stream.report(level, text),
             // There is nowhere else to report it.
             _ => patience::report(format!("{text}\n").as_bytes()),
         }

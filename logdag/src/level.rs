@@ -157,8 +157,8 @@ pub struct LevelsError {
 /// graph.add_memory("web", 10, 1000)?;
 /// let (web, pool) = (graph.stream("web")?, graph.stream("web/db/pool")?);
 /// graph.set_levels("info,web::db=warn".parse()?);
-/// assert!(web.takes(Level::Info) && !web.takes(Level::Debug));
-/// assert!(pool.takes(Level::Warn) && !pool.takes(Level::Info));
+/// assert!(web.accepts(Level::Info) && !web.accepts(Level::Debug));
+/// assert!(pool.accepts(Level::Warn) && !pool.accepts(Level::Info));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

@@ -106,13 +106,13 @@ impl<'v> VisitValue<'v> for Typed {
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        self.targets.stream(metadata.target()).is_some_and(|stream| stream.takes(level(metadata.level())))
+        self.targets.stream(metadata.target()).is_some_and(|stream| stream.accepts(level(metadata.level())))
     }
 
     fn log(&self, record: &log::Record<'_>) {
         let Some(stream) = self.targets.stream_of_line(record.target()) else { return };
         let level = level(record.level());
-        if !stream.takes(level) {
+        if !stream.accepts(level) {
             return;
         }
         let mut keys = Keys::default();

@@ -31,7 +31,7 @@ macro_rules! log {
     (@ $stream:expr, $level:expr, [$($keys:tt)*], $($message:tt)+) => {{
         let stream: &$crate::Stream = &$stream;
         let level: $crate::Level = $level;
-        if stream.takes(level) {
+        if stream.accepts(level) {
             stream.log(
                 level,
                 &$crate::Location { file: ::core::file!(), line: ::core::line!() },

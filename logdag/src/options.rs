@@ -9,6 +9,7 @@ use crate::sink::SinkSpec;
 
 /// What happens to a line when the queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhenFull {
     /// The thread that logs waits.
     #[default]

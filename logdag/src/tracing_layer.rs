@@ -176,7 +176,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
         let takes = || {
             // Without a stream, nothing more is logged of the event.
             let stream = self.targets.stream_of_line(metadata.target());
-            stream.is_some_and(|stream| stream.takes(level(*metadata.level())))
+            stream.is_some_and(|stream| stream.accepts(level(*metadata.level())))
         };
         !self.alone || metadata.is_span() || takes()
     }
@@ -202,7 +202,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for GraphLayer {
         let was_record = LogRecord::of(event);
         let target = was_record.as_ref().map_or(metadata.target(), |record| &record.target);
         let level = level(*metadata.level());
-        let Some(stream) = self.targets.stream_of_line(target).filter(|stream| stream.takes(level)) else {
+        let Some(stream) = self.targets.stream_of_line(target).filter(|stream| stream.accepts(level)) else {
             return;
         };
         let mut own = Fields::default();

@@ -281,7 +281,7 @@ fn a_torn_record_does_not_hide_what_follows() {
             }
             writer.append_batch(&messages[7..]).unwrap();
             let events = log.take_events();
-            let [Event::TailCut { segment: 0, offset: 133, len, kept }] = &events[..] else {
+            let [Event::TailTruncated { segment: 0, offset: 133, len, kept }] = &events[..] else {
                 panic!("{events:?}")
             };
             assert_eq!(*len, cut as u64);

@@ -41,6 +41,40 @@ fn read_reports_the_loss_and_ends_with_3() {
     assert_eq!((done.code, done.stderr.as_str()), (Some(3), expected));
 }
 
+/// The segment being written is missing, and its checksums show that it had records.
+#[test]
+fn read_reports_the_loss_of_the_segment_being_written() {
+    let messages: Vec<String> = (1..=10).map(|n| format!("m{n}")).collect();
+    let place = Place::with(&["--segment-size", "72"], &messages);
+    std::fs::remove_file(place.feed.join("00000002")).unwrap();
+    for _ in 0..2 {
+        let done = run(place.jlog("read", ["s"]), "");
+        let expected = "jlog: subscriber s: segment 00000002 is missing, and with it at least 2 messages that it had not read\n";
+        assert_eq!((done.code, done.stderr.as_str()), (Some(3), expected));
+    }
+    assert_eq!(run(place.jlog("verify", NONE), "").code, Some(3));
+}
+
+/// What is read without a subscriber lacks messages that a subscriber needs.
+#[test]
+fn reading_without_a_subscriber_reports_what_subscribers_have_lost() {
+    let place = without_a_segment(&[]);
+    for (command, arguments) in [
+        ("cat", NONE.as_slice()),
+        ("read", &["--from", "0:1"]),
+        ("tail", &["--last", "100", "-n", "6"]),
+        ("grep", &["m"]),
+    ] {
+        let done = run(place.jlog(command, arguments), "");
+        assert_eq!(String::from_utf8(done.stdout).unwrap(), "m1\nm2\nm3\nm4\nm9\nm10\n", "{command}");
+        // `tail` has a subscriber of its own while it runs.
+        let subscriber = if command == "tail" { "~tail-" } else { "s: " };
+        assert!(done.stderr.starts_with(&format!("jlog: subscriber {subscriber}")), "{}", done.stderr);
+        assert!(done.stderr.ends_with(&format!(": {LOST} it had not read\n")), "{}", done.stderr);
+        assert_eq!(done.code, Some(3), "{command}");
+    }
+}
+
 #[test]
 fn verify_status_and_repair_report_it() {
     let place = without_a_segment(&[]);

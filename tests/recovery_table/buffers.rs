@@ -68,7 +68,7 @@ fn buffer_with_an_unfinished_record() {
             let made = Made::new(0).segment(0, record("a")).buffer(&held);
             let name = format!("pre_commit.broken-{}", whole.len());
             let kept = made.path.join(&name);
-            let mut events = vec![Event::BufferCut { len: cut as u64, kept }];
+            let mut events = vec![Event::BufferTruncated { len: cut as u64, kept }];
             events.extend((!left.is_empty()).then(|| recovered(left)));
             buffer_is_flushed(&made, &events, &[(0, 1, "a")], left, (0, 1));
             assert_eq!(made.read(&name), torn[..cut]);
@@ -91,7 +91,7 @@ fn buffer_damaged_in_the_middle() {
         }
         let left = ["b", "ddd", "e"];
         let kept = made.path.join("pre_commit.broken-17");
-        let events = [Event::BufferCut { len: 18, kept }, recovered(&left)];
+        let events = [Event::BufferTruncated { len: 18, kept }, recovered(&left)];
         buffer_is_flushed(&made, &events, &[(0, 1, "a")], &left, (0, 1));
         assert_eq!(made.read("pre_commit.broken-17"), damage);
         assert_eq!(made.broken(), ["pre_commit.broken-17"]);
@@ -115,7 +115,7 @@ fn flush_that_was_cut_short() {
         let mut events = Vec::new();
         if torn > 0 {
             let kept = made.path.join(&name);
-            events.push(Event::TailCut { segment: 0, offset: end as u64, len: torn as u64, kept });
+            events.push(Event::TailTruncated { segment: 0, offset: end as u64, len: torn as u64, kept });
         }
         let records_there = u32::try_from(whole).unwrap();
         events.extend((whole > 0).then_some(Event::BufferAlreadyFlushed { records: records_there }));

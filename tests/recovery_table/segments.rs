@@ -84,7 +84,7 @@ fn metastore_behind_the_segments() {
         }
         let log = made.open();
         let events = open_and_close(&log);
-        assert_eq!(events, [Event::StorageLogAdvanced { from: named, to: 2 }]);
+        assert_eq!(events, [Event::MetastoreUpdated { from: named, to: 2 }]);
         assert_eq!(made.read("metastore"), metastore(2));
         let all = [(0, 1, "a"), (0, 2, "b"), (1, 1, "c"), (2, 1, "d"), (2, 2, "e")];
         let there: Vec<_> = all.into_iter().filter(|message| Some(message.0) != missing).collect();
@@ -119,7 +119,7 @@ fn segments_of_a_newer_feed() {
     made.write("metastore", metastore_of(0, 20));
     made.restore("00000000", "00000001", &records(&["full segment"]));
     let log = made.open();
-    assert_eq!(open_and_close(&log), [Event::StorageLogAdvanced { from: 0, to: 1 }]);
+    assert_eq!(open_and_close(&log), [Event::MetastoreUpdated { from: 0, to: 1 }]);
     expect(&log, &[(0, 1, "full segment"), (1, 1, "new")]);
 }
 
@@ -135,7 +135,7 @@ fn segments_behind_a_gap() {
     let expected = [
         stale(3, record("three").len(), &made),
         stale(9, 0, &made),
-        Event::StorageLogAdvanced { from: 0, to: 1 },
+        Event::MetastoreUpdated { from: 0, to: 1 },
     ];
     assert_eq!(events, expected);
     assert_eq!(made.read(".stale-00000003"), records(&["three"]));
@@ -198,7 +198,7 @@ fn metastore_before_a_lost_segment() {
     let lost = Lost { first: 1, last: 1, segments: 1, cut: 0, messages: 2, exact: false };
     let expected = [
         Event::SegmentsLost { subscriber: "one".to_owned(), lost },
-        Event::StorageLogAdvanced { from: 1, to: 2 },
+        Event::MetastoreUpdated { from: 1, to: 2 },
     ];
     assert_eq!(events, expected);
     assert!(!made.path.join("00000001.idx").exists());
@@ -223,7 +223,7 @@ fn tail_is_cut(tail: &[u8]) {
     let name = format!("00000000.broken-{offset}");
     let events = open_and_close(&log);
     let (kept, bytes) = made.kept(&name);
-    assert_eq!(events, [Event::TailCut { segment: 0, offset, len: tail.len() as u64, kept }]);
+    assert_eq!(events, [Event::TailTruncated { segment: 0, offset, len: tail.len() as u64, kept }]);
     assert_eq!(bytes, tail);
     assert_eq!(made.broken(), [name]);
     assert_eq!(made.read("00000000"), whole);

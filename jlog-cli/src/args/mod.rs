@@ -95,8 +95,8 @@ pub enum Command {
     Clean(CleanArgs),
     /// Copy a feed while others write to it and read from it
     ///
-    /// The copy has the same messages, subscribers and settings. It is complete and on disk when
-    /// the command exits with 0; otherwise it does not exist. It does not contain messages in a
+    /// The copy has the same messages, subscribers and settings. It is complete and on disk before
+    /// the command reports it; a copy that fails leaves nothing. It does not contain messages in a
     /// writer's pre-commit buffer, because they are not readable yet. During the copy, a subscriber
     /// called jlog-backup-… keeps segments from being removed.
     #[command(visible_alias = "copy")]

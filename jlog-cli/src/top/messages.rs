@@ -195,7 +195,7 @@ fn read(
     while !stop.load(Ordering::Relaxed) {
         let wait = if follows { Wait::Timeout(POLL) } else { Wait::No };
         match reader.next_batch(wait)? {
-            None if follows => reader.check_there()?,
+            None if follows => reader.check_not_replaced()?,
             None => return Ok(()),
             Some(batch) => {
                 let matching: Vec<Line> =

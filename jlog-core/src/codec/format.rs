@@ -40,6 +40,7 @@ const LZ4_MAX_EXPANSION: u64 = 255;
 
 /// How bodies are stored. Chosen when a jlog is created and never changed afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Compression {
     /// Bodies are stored unchanged.
     #[default]

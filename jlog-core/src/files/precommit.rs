@@ -403,7 +403,8 @@ impl PreCommit {
                 for &(from, to) in intact.iter().chain([&(used, used)]) {
                     if at < from {
                         let kept = shared.keep_broken(names::PRE_COMMIT, at as u64, &bytes[at..from])?;
-                        shared.note(Event::BufferCut { len: (from - at) as u64, kept: shared.at(&kept) });
+                        shared
+                            .note(Event::BufferTruncated { len: (from - at) as u64, kept: shared.at(&kept) });
                     }
                     at = to;
                 }

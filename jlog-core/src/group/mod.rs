@@ -333,13 +333,13 @@ impl Group {
 
     /// Runs something while the group's file is locked and the changes of others are applied.
     fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        self.reader.check_there()?;
+        self.reader.check_not_replaced()?;
         loop {
             let file = Arc::clone(&self.file.file);
             let lock = LockGuard::new(&*file).map_err(|e| Error::io("lock", &self.path, e))?;
             if !self.file.is_named(&self.shared, &self.name) {
                 drop(lock);
-                self.reader.check_there()?;
+                self.reader.check_not_replaced()?;
                 let checkpoint = self.reader.stored_checkpoint()?;
                 self.file = GroupFile::open(&self.shared, &self.name, self.about, checkpoint)?;
                 continue;

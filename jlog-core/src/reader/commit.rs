@@ -28,7 +28,7 @@ struct Storing<'a> {
 impl Storing<'_> {
     /// Stores `id`. If `known`, the record has been read, and its existence is not checked.
     fn commit(self, id: LogId, known: bool) -> Result<()> {
-        check_there(self.shared, self.meta, self.checkpoint, self.name)?;
+        check_not_replaced(self.shared, self.meta, self.checkpoint, self.name)?;
         let meta = self.meta.get()?;
         let ledger = self.ledger.lock();
         let current = ledger.generations.current_id(self.shared, id)?;
@@ -58,14 +58,14 @@ impl Storing<'_> {
         let old = old.unwrap_or(stored);
         if stored < old {
             let subscriber = self.name.to_string();
-            self.shared.note(Event::CheckpointWentBack { subscriber, from: old, to: stored });
+            self.shared.note(Event::CheckpointRewound { subscriber, from: old, to: stored });
         }
         retention::remove_passed(self.shared, old, stored, storage_log, self.passing)
     }
 }
 
 /// Makes sure that the jlog and the subscriber are still there.
-fn check_there(
+fn check_not_replaced(
     shared: &Shared,
     meta: &MetaReader,
     checkpoint: &Checkpoint,
@@ -138,13 +138,13 @@ impl Checkpointer {
         storing.commit(id, known)
     }
 
-    /// Checks that the jlog and the subscriber still exist, as [`Reader::check_there`] does.
+    /// Checks that the jlog and the subscriber still exist, as [`Reader::check_not_replaced`] does.
     ///
     /// # Errors
     /// [`Error::Replaced`] if the jlog is no longer at its path, [`Error::Unsubscribed`] if the
     /// subscriber was removed; [`Error::Io`].
-    pub fn check_there(&self) -> Result<()> {
-        check_there(&self.shared, &self.meta, &self.checkpoint, &self.name)
+    pub fn check_not_replaced(&self) -> Result<()> {
+        check_not_replaced(&self.shared, &self.meta, &self.checkpoint, &self.name)
     }
 
     /// Makes the checkpoint durable.

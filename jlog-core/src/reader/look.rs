@@ -40,7 +40,7 @@ impl Reader {
         let is_open = self.segment.as_ref().is_some_and(|open| open.number == before);
         if !is_open {
             // If the jlog itself was removed, no segment is missing from it.
-            self.check_there()?;
+            self.check_not_replaced()?;
         }
         if !self.open_segment(storage_log)? {
             return Ok(if self.position.segment == before { Found::Nothing } else { Found::Moved });
@@ -264,17 +264,34 @@ impl Reader {
             return Ok(true);
         }
         if number >= storage_log {
+            if number == storage_log {
+                self.report_missing_end(number)?;
+            }
             return Ok(false);
         }
         // It was removed, or never made: go to the next existing one, but not past the one being
         // written.
         let next = self.shared.segments()?.into_iter().find(|&n| n > number).unwrap_or(storage_log);
-        let from = self.position();
+        // What `report_missing_end` has reported is not reported again.
+        let from = match self.missing_end {
+            Some(reported) if reported == number => LogId::new(number.saturating_add(1), 0),
+            _ => self.position(),
+        };
         let next = next.min(storage_log);
         let Some(name) = self.name.clone() else {
-            // Nothing retains them for this reader.
+            // Nothing retains them for this reader. But a subscriber may have needed them.
+            let lost = lost::to_anyone(&self.shared, from, next, storage_log)?;
             self.move_to(next);
-            self.shared.note(Event::SegmentsGone { first: number, last: next - 1 });
+            let Some((subscriber, lost)) = lost else {
+                self.shared.note(Event::SegmentsRemoved { first: number, last: next - 1 });
+                return Ok(false);
+            };
+            self.lost = Some(self.lost.map_or(lost, |before| before.and(lost)));
+            let subscriber = subscriber.to_string();
+            if self.options.on_missed == OnMissed::Fail {
+                return Err(Error::SegmentsLost { path: self.shared.path.clone(), subscriber, lost });
+            }
+            self.shared.note(Event::SegmentsLost { subscriber, lost });
             return Ok(false);
         };
         let messages = dropped::missed(&self.shared, from, next)?;
@@ -301,6 +318,32 @@ impl Reader {
             }
         }
         Ok(false)
+    }
+
+    /// Reports the loss of the segment being written: it does not exist, but a file beside it shows
+    /// that it had records. A segment is always created before the files beside it.
+    fn report_missing_end(&mut self, number: u32) -> Result<()> {
+        let Some(name) = self.name.as_ref().filter(|_| self.missing_end != Some(number)) else {
+            return Ok(());
+        };
+        let traces = [names::checksums(number), names::index(number)];
+        if !traces.iter().any(|name| self.shared.exists(name)) || self.shared.exists(&names::segment(number))
+        {
+            return Ok(());
+        }
+        let from = self.position();
+        let lost = lost::before(&self.shared, name, from, number.saturating_add(1), number)?;
+        let Some(lost) = lost else { return Ok(()) };
+        let subscriber = name.to_string();
+        self.missing_end = Some(number);
+        self.lost = Some(self.lost.map_or(lost, |before| before.and(lost)));
+        if self.options.on_missed == OnMissed::Fail {
+            return Err(Error::SegmentsLost { path: self.shared.path.clone(), subscriber, lost });
+        }
+        if !self.options.quiet {
+            self.shared.note(Event::SegmentsLost { subscriber, lost });
+        }
+        Ok(())
     }
 
     /// Closes the open segment. The memory of its checksums is reused for the next one.

@@ -44,6 +44,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long [`Reader::next_batch`] waits for something to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Wait {
     /// Not at all.
     No,
@@ -117,6 +118,7 @@ impl Reader {
             skipped: 0,
             missed: 0,
             lost: None,
+            missing_end: None,
             noted: lost::Remembered::default(),
             cursor: None,
             counted: None,
@@ -178,7 +180,7 @@ impl Reader {
                     }
                 }
                 Ok(Found::Nothing) => {
-                    self.check_there()?;
+                    self.check_not_replaced()?;
                     let left = match (wait, deadline) {
                         (Wait::No, _) => return Ok(None),
                         (_, Some(deadline)) => {
@@ -202,7 +204,7 @@ impl Reader {
                 }
                 Err(e) => {
                     if e.is_not_found() {
-                        self.check_there()?;
+                        self.check_not_replaced()?;
                     }
                     return Err(e);
                 }
@@ -306,7 +308,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Replaced`] if the jlog is no longer at its path, [`Error::Unsubscribed`] if the
     /// subscriber was removed; [`Error::Io`].
-    pub fn check_there(&self) -> Result<()> {
+    pub fn check_not_replaced(&self) -> Result<()> {
         self.meta.check_named(&self.shared)?;
         match (&self.checkpoint, &self.name) {
             (Some(checkpoint), Some(name)) if checkpoint.is_removed()? => {

@@ -96,6 +96,8 @@ pub struct Reader {
     pub(super) skipped: u64,
     pub(super) missed: u64,
     pub(super) lost: Option<Lost>,
+    /// The segment being written, if it is missing and that was reported.
+    pub(super) missing_end: Option<u32>,
     /// The recorded losses of cut segments.
     pub(super) noted: lost::Remembered,
     pub(super) cursor: Option<Cursor>,

@@ -596,7 +596,7 @@ impl Journal {
             Step::Report(Reported::Metastore { why }) => Some(Event::MetastoreRepaired { why: why.clone() }),
             Step::Report(Reported::Settings { why }) => Some(Event::SettingsRepaired { why: why.clone() }),
             Step::Report(Reported::Buffer { len, kept }) => {
-                Some(Event::BufferCut { len: *len, kept: shared.at(kept) })
+                Some(Event::BufferTruncated { len: *len, kept: shared.at(kept) })
             }
             Step::Report(Reported::Sidecar { name }) => Some(Event::SidecarRemoved { path: shared.at(name) }),
             &Step::Report(Reported::Checksums { segment }) => Some(Event::ChecksumsReplaced { segment }),

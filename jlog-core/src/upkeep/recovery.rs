@@ -181,7 +181,7 @@ pub(crate) fn mend_tail(
             // First, so that checksums never list what was truncated here.
             settle_checksums(shared, format, number, &**file, stretch.offset)?;
             file.set_len(stretch.offset).map_err(|e| Error::io("cut", shared.at(&name), e))?;
-            shared.note(Event::TailCut {
+            shared.note(Event::TailTruncated {
                 segment: number,
                 offset: stretch.offset,
                 len: stretch.len,

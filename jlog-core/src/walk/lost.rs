@@ -506,6 +506,28 @@ pub(crate) fn before(
     Ok(losses.reduce(Lost::and))
 }
 
+/// The loss of the subscriber that has lost most among the segments that are missing after `from` and
+/// before `to`; `None` if nobody needed them.
+pub(crate) fn to_anyone(
+    shared: &Shared,
+    from: LogId,
+    to: u32,
+    storage_log: u32,
+) -> Result<Option<(SubscriberName, Lost)>> {
+    let (missing, _) = Missing::find_gaps(shared, storage_log)?;
+    let mut most: Option<(SubscriberName, Lost)> = None;
+    for (name, id) in checkpoint::all(shared)? {
+        let Some(id) = id else { continue };
+        let losses = missing.lost(shared, id.max(from)).into_iter().filter(|lost| lost.first < to);
+        if let Some(lost) = losses.reduce(Lost::and)
+            && most.as_ref().is_none_or(|(_, most)| lost.messages > most.messages)
+        {
+            most = Some((name, lost));
+        }
+    }
+    Ok(most)
+}
+
 /// The segments that are missing or were cut now.
 pub(crate) fn now(shared: &Shared) -> Result<Missing> {
     // In this order: a segment that the metastore shows as complete existed, unless it was removed.

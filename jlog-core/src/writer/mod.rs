@@ -230,7 +230,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::Replaced`] if the feed is no longer at its path; [`Error::Io`].
-    pub fn check_there(&self) -> Result<()> {
+    pub fn check_not_replaced(&self) -> Result<()> {
         self.core.meta.check_feed(&self.core.shared)
     }
 

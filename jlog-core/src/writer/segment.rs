@@ -282,7 +282,7 @@ impl Core {
                 let lock = file.as_deref().map(LockGuard::new).transpose();
                 let _lock = lock.map_err(|e| Error::io("lock", self.path_of(number), e))?;
                 if self.meta.set_storage_log(number, last)? {
-                    self.shared.note(Event::StorageLogAdvanced { from: number, to: last });
+                    self.shared.note(Event::MetastoreUpdated { from: number, to: last });
                 }
                 continue;
             }
@@ -294,7 +294,7 @@ impl Core {
             // The ids of a lost segment are not reused.
             if !self.shared.exists(&name) && lost::is_noted(&self.shared, number)? {
                 self.advance(number)?;
-                self.shared.note(Event::StorageLogAdvanced { from: number, to: self.meta.storage_log() });
+                self.shared.note(Event::MetastoreUpdated { from: number, to: self.meta.storage_log() });
                 continue;
             }
             let path = self.path_of(number);

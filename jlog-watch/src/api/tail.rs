@@ -153,7 +153,7 @@ impl Tail {
         let more = match self.reader.next_batch(Wait::No)? {
             None => {
                 // Do not wait for a feed that was removed or replaced.
-                self.reader.check_there()?;
+                self.reader.check_not_replaced()?;
                 false
             }
             Some(batch) => {
@@ -171,7 +171,7 @@ impl Tail {
         };
         for reported in self.log.take_events() {
             match reported {
-                Event::SegmentsGone { .. } => {
+                Event::SegmentsRemoved { .. } => {
                     out.push_str(&event(Some("left_out"), None, &json!({ "text": reported.to_string() })));
                 }
                 Event::SegmentCut { lost } => {

@@ -217,7 +217,7 @@ impl Config {
     pub fn check_types(&self, graph: &Graph) -> Result<()> {
         for (stream, place) in self.streams.iter().zip(&self.places) {
             let Some(sink) = &stream.options.sink else { continue };
-            if !graph.knows_type(&sink.kind) {
+            if !graph.has_type(&sink.kind) {
                 return Err(place.error(format!(
                     "unknown type {:?}: expected {}, or a type that the application registers{}",
                     sink.kind,

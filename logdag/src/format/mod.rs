@@ -12,6 +12,7 @@ use crate::record::Record;
 
 /// The format of a sink's lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// Text with a prefix, according to the flags.
     #[default]

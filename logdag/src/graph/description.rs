@@ -62,7 +62,7 @@ pub struct StreamInfo {
     pub stats: bool,
     /// Lines that came to it on any path and could reach a sink from there, if
     /// [`stats`](StreamInfo::stats) is on. A stream without a sink counts, too.
-    pub came: Option<u64>,
+    pub received: Option<u64>,
     /// The counters of its sink.
     pub counters: Counters,
     /// The state of its queue; `None` without one.
@@ -80,7 +80,7 @@ impl StreamInfo {
     /// A JSON object: `name`, `type`, `path`, `format`, `enabled`, `enabled_below` (whether a line
     /// reaches a sink), `debugging`, `timestamps`, `facility`, `level`, `keys`, `target`, `source`,
     /// `spans`, `escape`, `redact`, `redact_pattern`, `stats` (`lines`, `bytes`, `dropped`,
-    /// `failed`, `repeated`, and `size`, which may be null; `reentrant`, if there are any; `came`,
+    /// `failed`, `repeated`, and `size`, which may be null; `reentrant`, if there are any; `received`,
     /// if statistics are on), `config` (an object of strings), and `outlets` (objects with `name`
     /// and, if there are any, `filter` and `left_out`, the lines that a limit or a sample held
     /// back; with `stats`, `lines` that reached the filter, and `filtered` that did not pass it).
@@ -130,8 +130,8 @@ impl StreamInfo {
         if self.reentrant > 0 {
             json["stats"]["reentrant"] = self.reentrant.into();
         }
-        if let Some(came) = self.came {
-            json["stats"]["came"] = came.into();
+        if let Some(came) = self.received {
+            json["stats"]["received"] = came.into();
         }
         json.to_string()
     }
@@ -194,7 +194,7 @@ impl Graph {
                 .collect(),
             config,
             stats: state.options.stats,
-            came: state.options.stats.then(|| state.came.load(Ordering::Relaxed)),
+            received: state.options.stats.then(|| state.came.load(Ordering::Relaxed)),
             counters: Counters::default(),
             queue: None,
             rotations: None,

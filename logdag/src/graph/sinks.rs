@@ -122,7 +122,7 @@ impl Graph {
     }
 
     /// Whether this is a type of sink.
-    pub fn knows_type(&self, kind: &str) -> bool {
+    pub fn has_type(&self, kind: &str) -> bool {
         self.streams().makers.contains_key(kind)
     }
 

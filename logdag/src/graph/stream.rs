@@ -79,7 +79,7 @@ impl Stream {
     /// Whether a line that is logged to it may reach a sink.
     #[inline]
     pub fn is_enabled(&self) -> bool {
-        self.takes(Level::Error)
+        self.accepts(Level::Error)
     }
 
     /// Whether a line of this level may reach a sink: the stream leads to one, and neither
@@ -87,7 +87,7 @@ impl Stream {
     /// level. The macro [`log!`](crate::log!) checks this first, and evaluates its arguments only
     /// then.
     #[inline]
-    pub fn takes(&self, level: Level) -> bool {
+    pub fn accepts(&self, level: Level) -> bool {
         Threshold::of_number(self.node.least.load(Ordering::Relaxed)).takes(level)
     }
 
@@ -185,7 +185,7 @@ impl Stream {
     /// Logs a line of the logging system about itself, without waiting for a sink: it may be about
     /// one that is stuck.
     pub(crate) fn report(&self, level: Level, message: &dyn Message) {
-        if !self.takes(level) {
+        if !self.accepts(level) {
             return;
         }
         fork::renew_if_forked();
@@ -207,7 +207,7 @@ impl Stream {
     /// would come back to it, and are left out.
     #[inline]
     fn begin_line(&self, level: Level) -> Option<While> {
-        if !self.takes(level) {
+        if !self.accepts(level) {
             return None;
         }
         fork::renew_if_forked();

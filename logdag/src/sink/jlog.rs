@@ -231,7 +231,7 @@ impl Sink for JlogSink {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default().splits_lines(false).keeps_back(true).may_be_asynchronous(true)
+        Capabilities::default().splits_lines(false).buffers(true).may_be_asynchronous(true)
     }
 
     fn idle(&self) -> io::Result<()> {

@@ -89,7 +89,7 @@ pub struct Capabilities {
     pub(crate) wraps: bool,
     pub(crate) needs_times: bool,
     pub(crate) may_be_asynchronous: bool,
-    pub(crate) keeps_back: bool,
+    pub(crate) buffers: bool,
     pub(crate) needs_ticks: bool,
     pub(crate) is_terminal: bool,
 }
@@ -101,7 +101,7 @@ impl Default for Capabilities {
             wraps: false,
             needs_times: true,
             may_be_asynchronous: false,
-            keeps_back: false,
+            buffers: false,
             needs_ticks: false,
             is_terminal: false,
         }
@@ -141,8 +141,8 @@ impl Capabilities {
 
     /// Whether it buffers lines until [`Sink::idle`] or [`Sink::flush`] is called.
     #[must_use]
-    pub fn keeps_back(mut self, yes: bool) -> Self {
-        self.keeps_back = yes;
+    pub fn buffers(mut self, yes: bool) -> Self {
+        self.buffers = yes;
         self
     }
 

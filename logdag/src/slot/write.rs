@@ -46,7 +46,7 @@ impl Slot {
         };
         let written = self.write(&lines);
         // Without a queue, no thread calls `idle` when there is nothing more to write.
-        if self.keeps_back {
+        if self.buffers {
             let _writing = While::doing(Doing::Writing);
             if let Err(e) = guarded(|| self.sink.line_written()) {
                 self.report(&e.to_string());

@@ -493,23 +493,23 @@ fn lines_that_come_to_a_stream_with_statistics_are_counted() {
             log!(stream, level, n = n; "line");
         }
     };
-    let came = |name: &str| graph.describe(name).unwrap().came;
+    let received = |name: &str| graph.describe(name).unwrap().received;
     for name in ["web", "off", "nowhere", "without"] {
         log(name);
     }
-    assert_eq!(came("web"), Some(3));
-    assert_eq!(came("both"), Some(2 + 3));
+    assert_eq!(received("web"), Some(3));
+    assert_eq!(received("both"), Some(2 + 3));
     // The lines come over two outlets of two streams.
-    assert_eq!(came("ring/2"), Some(1 + 3 + 2));
-    assert_eq!(came("off"), Some(0));
-    assert_eq!(came("nowhere"), Some(0));
+    assert_eq!(received("ring/2"), Some(1 + 3 + 2));
+    assert_eq!(received("off"), Some(0));
+    assert_eq!(received("nowhere"), Some(0));
     assert!(!graph.stream("nowhere").unwrap().is_enabled());
-    assert_eq!((came("ring"), came("without")), (None, None));
+    assert_eq!((received("ring"), received("without")), (None, None));
     let reported: serde_json::Value =
         serde_json::from_str(&graph.describe("web").unwrap().to_json()).unwrap();
-    assert_eq!(reported["stats"]["came"], 3);
+    assert_eq!(reported["stats"]["received"], 3);
     // The counts continue when the configuration is read again.
     config("<log name='new'/>").replace(&graph).unwrap();
     log("web");
-    assert_eq!((came("web"), came("both")), (Some(6), Some(5 + 2)));
+    assert_eq!((received("web"), received("both")), (Some(6), Some(5 + 2)));
 }

@@ -108,9 +108,9 @@ fn nothing_is_evaluated_for_a_level_that_gets_nowhere() {
     assert_eq!(asked, [Level::Warn, Level::Error]);
     // Another stream leads to a sink for all levels.
     graph.add_outlet("web", "all", None).unwrap();
-    assert!(web.takes(Level::Trace));
+    assert!(web.accepts(Level::Trace));
     graph.set_enabled("all", false).unwrap();
-    assert!(!web.takes(Level::Info) && web.is_enabled());
+    assert!(!web.accepts(Level::Info) && web.is_enabled());
 }
 
 #[test]

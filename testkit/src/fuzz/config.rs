@@ -126,7 +126,7 @@ pub(super) fn apply(text: &str, config: &Config) {
     graph.configure("stderr", options).unwrap();
     let mut list = config.streams().to_vec();
     for stream in &mut list {
-        if let Some(sink) = stream.options.sink.as_mut().filter(|sink| graph.knows_type(&sink.kind)) {
+        if let Some(sink) = stream.options.sink.as_mut().filter(|sink| graph.has_type(&sink.kind)) {
             (sink.kind, sink.path) = ("memory".to_owned(), String::new());
         }
     }

@@ -308,7 +308,7 @@ impl Run {
         match self.compression {
             Compression::None => (16 + body.len(), 16 + body.len()),
             Compression::Framed => (20 + body.len(), 20 + body.len()),
-            Compression::Lz4 => {
+            _ => {
                 let bound = lz4_flex::block::get_maximum_output_size(body.len());
                 (20 + lz4_flex::block::compress(body).len(), 20 + bound)
             }

@@ -187,6 +187,7 @@ impl fmt::Display for Rotation {
 /// Monday, or at midnight before the first of a month. An hour that the end of summer time repeats
 /// counts separately; a day of 23 or 25 hours is one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RotateAt {
     /// `hourly`
     Hourly,
@@ -224,6 +225,7 @@ impl FromStr for RotateAt {
 
 /// How rotated files are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Compression {
     /// `gzip`: files end in `.gz`. It needs the feature `gzip`.
     Gzip,
