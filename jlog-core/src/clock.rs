@@ -30,7 +30,8 @@ struct Look {
     count: u64,
     /// The time, in nanoseconds since 1970 UTC; 0 before the first reading.
     nanos: u64,
-    /// The last time returned before that, if the counter had run ahead: later times are never earlier.
+    /// The last time returned before that, if the counter had run ahead: later times are never
+    /// earlier.
     least: u64,
 }
 

@@ -168,8 +168,8 @@ impl Jlog {
         Ok(Place { segment, first_segment, records, offset, oldest })
     }
 
-    /// Finds the place of a checkpoint, given in the order of their ids, without a reader; `None` if
-    /// that needs one. `finder` is the previous one.
+    /// Finds the place of a checkpoint, given in the order of their ids, without a reader; `None`
+    /// if that needs one. `finder` is the previous one.
     fn quick_place_of<'a>(
         &'a self,
         id: LogId,

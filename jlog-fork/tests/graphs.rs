@@ -1,5 +1,5 @@
-//! Forks of processes that log, with a logdag without features: run `cargo test -p jlog-fork` alone.
-//! When the whole workspace is tested, logdag has all features.
+//! Forks of processes that log, with a logdag without features: run `cargo test -p jlog-fork`
+//! alone. When the whole workspace is tested, logdag has all features.
 
 use testkit::forks;
 

@@ -37,9 +37,9 @@ const REQUESTS: usize = 4;
 /// The blocking threads that a server needs: to read feeds, and for requests to feeds that do not
 /// answer.
 pub(crate) const THREADS: usize = MAX_WORKERS + 16 * REQUESTS;
-/// One thread is enough while it reads a feed in this time and all feeds in that one: usually little
-/// has changed. Each further thread takes about a mebibyte, because glibc gives it memory of its
-/// own.
+/// One thread is enough while it reads a feed in this time and all feeds in that one: usually
+/// little has changed. Each further thread takes about a mebibyte, because glibc gives it memory of
+/// its own.
 const ONE_ALONE: Duration = Duration::from_millis(20);
 const ALL_ALONE: Duration = Duration::from_millis(500);
 /// The longest time that a request waits for a read.

@@ -20,8 +20,8 @@ use crate::value::{OwnedValue, Value, borrowed};
 /// become keys. A subscriber that is installed is never dropped: keep a [`Graph::drain_at_end`] in
 /// `main`. Records of the crate `log` that come by way of `tracing-log` (as they do after
 /// `tracing_subscriber`'s `init`) arrive as they would without it, but without their key-values,
-/// which `tracing-log` drops. To keep those, install a [`Logger`](crate::log_crate::Logger), and set
-/// the subscriber with `tracing::subscriber::set_global_default` in the place of `init`.
+/// which `tracing-log` drops. To keep those, install a [`Logger`](crate::log_crate::Logger), and
+/// set the subscriber with `tracing::subscriber::set_global_default` in the place of `init`.
 ///
 /// ```
 /// use logdag::Graph;

@@ -1,5 +1,5 @@
-//! Feeds for tests: the directories that the C library wrote, what was read from a feed, and ways to
-//! compare the two.
+//! Feeds for tests: the directories that the C library wrote, what was read from a feed, and ways
+//! to compare the two.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,5 +1,5 @@
-//! Processes that fork while their threads log: the tests of logdag, which has every feature, and of
-//! jlog-fork, where it has none.
+//! Processes that fork while their threads log: the tests of logdag, which has every feature, and
+//! of jlog-fork, where it has none.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

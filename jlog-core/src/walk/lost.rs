@@ -506,8 +506,8 @@ pub(crate) fn before(
     Ok(losses.reduce(Lost::and))
 }
 
-/// The loss of the subscriber that has lost most among the segments that are missing after `from` and
-/// before `to`; `None` if nobody needed them.
+/// The loss of the subscriber that has lost most among the segments that are missing after `from`
+/// and before `to`; `None` if nobody needed them.
 pub(crate) fn to_anyone(
     shared: &Shared,
     from: LogId,

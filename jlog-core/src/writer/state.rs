@@ -25,8 +25,8 @@ use crate::upkeep::recovery;
 use crate::{Event, Result};
 
 /// The locks are taken in this order: `background`, `appender`, `syncing`; within `appender`, the
-/// lock of the segment and then that of the metastore or a checkpoint. The queue of `group` is never locked
-/// together with another.
+/// lock of the segment and then that of the metastore or a checkpoint. The queue of `group` is
+/// never locked together with another.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) shared: Arc<Shared>,

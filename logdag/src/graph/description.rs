@@ -80,10 +80,11 @@ impl StreamInfo {
     /// A JSON object: `name`, `type`, `path`, `format`, `enabled`, `enabled_below` (whether a line
     /// reaches a sink), `debugging`, `timestamps`, `facility`, `level`, `keys`, `target`, `source`,
     /// `spans`, `escape`, `redact`, `redact_pattern`, `stats` (`lines`, `bytes`, `dropped`,
-    /// `failed`, `repeated`, and `size`, which may be null; `reentrant`, if there are any; `received`,
-    /// if statistics are on), `config` (an object of strings), and `outlets` (objects with `name`
-    /// and, if there are any, `filter` and `left_out`, the lines that a limit or a sample held
-    /// back; with `stats`, `lines` that reached the filter, and `filtered` that did not pass it).
+    /// `failed`, `repeated`, and `size`, which may be null; `reentrant`, if there are any;
+    /// `received`, if statistics are on), `config` (an object of strings), and `outlets` (objects
+    /// with `name` and, if there are any, `filter` and `left_out`, the lines that a limit or a
+    /// sample held back; with `stats`, `lines` that reached the filter, and `filtered` that did not
+    /// pass it).
     pub fn to_json(&self) -> String {
         let outlet = |(name, filter): &(String, Option<String>)| {
             let mut outlet = json!({ "name": name });

@@ -90,7 +90,8 @@ impl Slot {
         self.note_loss(Lost { lines: 1, within_sink: 0 }, io::Error::new(io::ErrorKind::TimedOut, why));
     }
 
-    /// Takes back the count of a line that was given up, but was written or counted elsewhere later.
+    /// Takes back the count of a line that was given up, but was written or counted elsewhere
+    /// later.
     #[cold]
     pub(super) fn came_back(&self) {
         let mut queue = self.queue.lock();

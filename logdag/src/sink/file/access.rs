@@ -162,7 +162,8 @@ pub(super) fn keep_owner(file: &File, before: &Metadata) {
     }
 }
 
-/// The path that symbolic links lead to, including links to directories. Nothing has to exist there.
+/// The path that symbolic links lead to, including links to directories. Nothing has to exist
+/// there.
 pub(crate) fn resolve(path: &Path) -> PathBuf {
     let mut links = 0;
     let mut resolved = PathBuf::new();

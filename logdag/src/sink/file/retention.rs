@@ -153,8 +153,8 @@ pub(super) fn find(names: &Names, now: u64) -> io::Result<Found> {
     let adopted = if names.are_numbers() { newest_first(&found.rotated) } else { 0..0 };
     found.rotated.sort_by_key(|Rotated { name, at, .. }| {
         let known = plausible(name.from, now);
-        // An unknown file existed before the clock was corrected, so that it is older than the files
-        // that were rotated correctly in the same day (or hour).
+        // An unknown file existed before the clock was corrected, so that it is older than the
+        // files that were rotated correctly in the same day (or hour).
         let order = if known { Some(name.from) } else { at.map(|at| names.begun(at)) };
         let place = match name.series {
             number if adopted.contains(&number) => adopted.end - 1 - (number - adopted.start),
