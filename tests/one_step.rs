@@ -12,8 +12,8 @@ use std::time::Duration;
 use jlog_core::storage::sim::{Dice, SimStorage};
 use jlog_core::storage::{Open, Posix, Storage};
 use jlog_core::{
-    AlterOptions, CleanOptions, Error, Event, Jlog, JlogOptions, LogId, OnDamage, Reader, ReaderOptions,
-    Safety, Start, SubscriberName, Wait, WriterOptions,
+    AlterOptions, CleanOptions, Error, Event, GroupOptions, Jlog, JlogOptions, LogId, OnDamage, Reader,
+    ReaderOptions, Safety, Start, SubscriberName, Wait, WriterOptions,
 };
 
 use testkit::faulty::{Fate, Faulty, Op};
@@ -812,7 +812,7 @@ fn nothing_is_skipped_whichever_call_of_a_reader_fails() {
 #[test]
 fn no_administrative_command_does_harm_whichever_of_its_calls_fails() {
     type Command = fn(&Jlog) -> jlog_core::Result<()>;
-    let commands: [(&str, Command); 7] = [
+    let commands: [(&str, Command); 13] = [
         ("verify", |log| log.verify().map(|_| ())),
         ("clean", |log| log.clean(CleanOptions::default()).map(|_| ())),
         ("clean and roll", |log| log.clean(CleanOptions::default().roll(true)).map(|_| ())),
@@ -822,8 +822,29 @@ fn no_administrative_command_does_harm_whichever_of_its_calls_fails() {
         ("limits", |log| log.set_checksums(false)),
         ("subscribe", |log| log.subscribe("new", Start::Beginning).map(|_| ())),
         ("status", |log| log.status().map(|_| ())),
+        ("meta", |log| log.meta().map(|_| ())),
+        ("inspect", |log| log.inspect(0, |_| ()).map(|_| ())),
+        ("unsubscribe", |log| log.unsubscribe("two").map(|_| ())),
+        ("seek", |log| log.set_checkpoint("two", LogId::new(1, 1))),
+        ("cat", |log| {
+            let mut reader = log.reader_from(&Start::Beginning, ReaderOptions::default())?;
+            let mut got = Vec::new();
+            while let Some(batch) = reader.next_batch(Wait::No)? {
+                got.extend(batch.iter().map(|m| String::from_utf8_lossy(m.body()).into_owned()));
+            }
+            assert_eq!(got, (0..8).map(message).collect::<Vec<_>>(), "it ends without an error");
+            Ok(())
+        }),
+        ("work", |log| {
+            let mut group = log.group("two", GroupOptions::default())?;
+            for leased in group.lease(100, Wait::No)? {
+                assert!(group.acknowledge(leased.lease())?);
+            }
+            Ok(())
+        }),
     ];
     let (_dir, path) = sound();
+    Jlog::open(&path).unwrap().subscribe("two", Start::Beginning).unwrap();
     for (name, command) in commands {
         let runs = each_fault(
             &path,
@@ -836,6 +857,26 @@ fn no_administrative_command_does_harm_whichever_of_its_calls_fails() {
                 let log = check_sound(path, &what);
                 let all: Vec<String> = (0..8).map(message).collect();
                 assert_eq!(consume(&log, "one"), all, "{what}");
+                let two = log.has_subscriber("two").unwrap().then(|| consume(&log, "two"));
+                match name {
+                    "unsubscribe" => {
+                        assert!(two.is_none() || outcome.is_err(), "{what}");
+                        assert!(two.is_none_or(|two| two == all), "{what}");
+                    }
+                    "seek" => {
+                        let two = two.unwrap();
+                        assert!(two == all[5..] || outcome.is_err() && two == all, "{what}: {two:?}");
+                    }
+                    // What was not acknowledged is delivered again.
+                    "work" => {
+                        let two = two.unwrap();
+                        assert!(
+                            all.ends_with(&two) && (outcome.is_err() || two.is_empty()),
+                            "{what}: {two:?}"
+                        );
+                    }
+                    _ => assert_eq!(two, Some(all), "{what}"),
+                }
                 if name == "subscribe" {
                     let ids: BTreeMap<String, Option<LogId>> =
                         log.checkpoints().unwrap().into_iter().map(|(n, id)| (n.to_string(), id)).collect();
@@ -848,4 +889,59 @@ fn no_administrative_command_does_harm_whichever_of_its_calls_fails() {
         );
         assert!(runs > 8, "{name}: {runs}");
     }
+}
+
+/// A jlog that is created exists and is sound, or nothing is left of it that keeps another attempt
+/// from creating it.
+#[test]
+fn a_jlog_is_created_or_can_be_created_again_whichever_call_fails() {
+    let (_dir, path) = sound();
+    let runs = each_fault(
+        &path,
+        |storage, path| {
+            options(storage).create(path.with_file_name("new")).map(drop).map_err(|e| e.to_string())
+        },
+        |path, outcome, what| {
+            let new = path.with_file_name("new");
+            let log = match outcome {
+                Ok(()) => Jlog::open(&new).unwrap_or_else(|e| panic!("{what}: {e}")),
+                Err(_) => Jlog::create_or_open(&new).unwrap_or_else(|e| panic!("{what}: {e}")),
+            };
+            log.subscribe("s", Start::Beginning).unwrap();
+            log.writer().unwrap().append("first").unwrap();
+            assert_eq!(consume(&log, "s"), ["first"], "{what}");
+            check_sound(&new, what);
+        },
+    );
+    assert!(runs > 8, "{runs}");
+}
+
+/// A copy is whole, or does not exist; and the jlog that is copied stays as it is.
+#[test]
+fn a_copy_is_whole_or_does_not_exist_whichever_call_fails() {
+    let (_dir, path) = sound();
+    let runs = each_fault(
+        &path,
+        |storage, path| {
+            let log = options(storage).open(path).map_err(|e| e.to_string())?;
+            log.backup(path.with_file_name("copy")).map(drop).map_err(|e| e.to_string())
+        },
+        |path, outcome, what| {
+            let all: Vec<String> = (0..8).map(message).collect();
+            let copy = path.with_file_name("copy");
+            assert!(outcome.is_err() || copy.exists(), "{what}");
+            if copy.exists() {
+                assert_eq!(consume(&check_sound(&copy, what), "one"), all, "{what}: {outcome:?}");
+            }
+            let log = check_sound(path, what);
+            assert_eq!(consume(&log, "one"), all, "{what}");
+            // A copy that succeeds leaves the next one nothing to tidy up.
+            let _ = std::fs::remove_dir_all(&copy);
+            log.backup(&copy).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let dir: Vec<_> =
+                std::fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+            assert_eq!(dir.len(), 2, "{what}: {dir:?}");
+        },
+    );
+    assert!(runs > 50, "{runs}");
 }

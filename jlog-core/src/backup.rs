@@ -170,11 +170,7 @@ fn run(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
 }
 
 fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
-    let checkpoints: Vec<_> = checkpoint::all(shared)?
-        .into_iter()
-        .filter(|(name, _)| !name.is_temporary() && !name.as_bytes().starts_with(BACKUP_PREFIX.as_bytes()))
-        .filter_map(|(name, id)| id.map(|id| (name, id)))
-        .collect();
+    let checkpoints = checkpoints(shared)?;
     // Messages that killed writers left in the buffer become readable. An open writer keeps those
     // in its buffer.
     if let Ok(writer) = log.writer() {
@@ -229,6 +225,27 @@ fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
     keep_access(shared, to)?;
     sync_all(to)?;
     Ok(backup)
+}
+
+/// The checkpoints of all subscribers that a copy has. One that cannot be read is an error: the copy
+/// would lack its subscriber.
+fn checkpoints(shared: &Shared) -> Result<Vec<(SubscriberName, LogId)>> {
+    let mut checkpoints = Vec::new();
+    for (name, id) in checkpoint::all(shared)? {
+        if name.is_temporary() || name.as_bytes().starts_with(BACKUP_PREFIX.as_bytes()) {
+            continue;
+        }
+        let id = match id {
+            None => match checkpoint::read(shared, &name) {
+                Err(Error::UnknownSubscriber { .. }) => None,
+                other => other?,
+            },
+            id => id,
+        };
+        // One without an id is being created.
+        checkpoints.extend(id.map(|id| (name, id)));
+    }
+    Ok(checkpoints)
 }
 
 /// Copies a file, or its first bytes; `None` if it does not exist.
