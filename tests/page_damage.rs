@@ -19,6 +19,8 @@ const PAGE: usize = 4096;
 const SEGMENTS: u32 = 20;
 /// How long one case may take. It takes milliseconds; a loaded machine may stop it for a while.
 const CASE_LIMIT: Duration = Duration::from_secs(30);
+/// How much time of a processor one case may take.
+const WORK_LIMIT: Duration = Duration::from_secs(5);
 /// More calls than any reader here needs.
 const CALLS: usize = 20_000;
 
@@ -265,6 +267,13 @@ fn case(feed: &Feed, seed: u64) {
     assert!(!verified.is_damaged(), "{what}: {:?}", verified.findings);
 }
 
+/// How much time of a processor this thread has used: unlike that of a clock, it does not depend on
+/// what else the machine does.
+fn used() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
+}
+
 fn cases(compression: Compression, checksums: bool) {
     let setting = |name: &str, default: u64| {
         std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
@@ -277,7 +286,10 @@ fn cases(compression: Compression, checksums: bool) {
             if seed % 50 == 0 {
                 feed = Feed::new(compression, checksums, &mut Dice::new(seed));
             }
+            let before = used();
             case(&feed, seed);
+            let took = used() - before;
+            assert!(took < WORK_LIMIT, "seed {seed} took {took:?} of a processor");
             sender.send(seed).unwrap();
         }
     });

@@ -2,10 +2,10 @@
 //! a test builds only what it uses:
 //!
 //! - always: [`messages`] that identify their writer, [`programs`] that tests start, [`until`];
-//! - `feeds`: [`feeds`] to write and compare, the independent [`checker`], and [`faulty`], a file
-//!   system that fails on request;
-//! - `forks`: [`forks`] of processes that log;
-//! - `fuzz`: the [`fuzz`] targets;
+//! - `feeds`: feeds to write and compare, the independent checker, and a file system that fails on
+//!   request;
+//! - `forks`: forks of processes that log;
+//! - `fuzz`: the fuzz targets;
 //! - `logline`: a reader of FlatBuffers lines that shares no code with logdag.
 
 // Tests may fail where they stand.
