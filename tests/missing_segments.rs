@@ -155,6 +155,26 @@ fn the_loss_of_the_segment_being_written_is_reported() {
     assert_eq!(feed.read(), ((0..10).chain([13]).collect(), expected));
 }
 
+/// The same if the segment before it is missing as well, or if the files beside it were swept.
+#[test]
+fn the_loss_of_the_segment_being_written_is_reported_once() {
+    let feed = Feed::new(2, true);
+    feed.remove(1, &[]);
+    feed.remove(2, &[]);
+    let both = Some(one(1, 5, true).and(one(2, 1, false)));
+    assert_eq!(feed.seen(), both);
+    assert_eq!(feed.read(), ((0..5).collect(), both));
+
+    let feed = Feed::new(2, true);
+    feed.remove(2, &[]);
+    feed.log.clean(CleanOptions::default()).unwrap();
+    feed.losses();
+    assert!(!feed.path.join("00000002.crc").exists());
+    let last = Some(one(2, 1, false));
+    assert_eq!(feed.seen(), last);
+    assert_eq!(feed.read(), ((0..10).collect(), last));
+}
+
 /// Without records in it, the segment being written is just not there yet.
 #[test]
 fn a_segment_that_was_never_begun_is_no_loss() {

@@ -235,7 +235,7 @@ pub enum Error {
         /// Number of messages that were dropped.
         messages: u64,
     },
-    /// Segments that this subscriber needs are missing, although no limit or rule allowed their
+    /// Segments that a subscriber needs are missing, although no limit or rule allowed their
     /// removal. The next call continues with the messages that are left.
     #[error(
         "{}: {lost} that subscriber {subscriber:?} had not read; put the segments back from a backup, or read on",

@@ -135,7 +135,8 @@ pub enum Event {
         /// The file that keeps them; `None` if they are in the segment only.
         kept: Option<PathBuf>,
     },
-    /// Segments were removed before a reader without a subscriber reached them.
+    /// Segments that no subscriber needs were removed before a reader without a subscriber reached
+    /// them.
     SegmentsRemoved {
         /// The first of them.
         first: u32,

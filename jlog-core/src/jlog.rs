@@ -297,7 +297,9 @@ impl Jlog {
 
     /// Opens a reader without a subscriber: it has no checkpoint, retains no segment, and writes
     /// nothing, so it needs no write permission. It reports segments that are removed before it
-    /// reads them as [`Event::SegmentsRemoved`], and continues after them.
+    /// reads them, and continues after them: as [`Event::SegmentsLost`] if a subscriber needed them
+    /// (an error with [`OnMissed::Fail`](crate::OnMissed::Fail)), otherwise as
+    /// [`Event::SegmentsRemoved`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?; let path = dir.path().join("feed");

@@ -346,17 +346,19 @@ fn exec(
     let pipe = |lines: &Option<Lines>| if lines.is_some() { Stdio::piped() } else { Stdio::inherit() };
     // On a separate thread, so that a sink that a reload waits for does not delay signals.
     let reloads = Reloads::start(&graph, file, &args.switches)?;
+    notify::ping(&graph)?;
+    let (stop, ending) = Stop::new()?;
     let spawned = Command::new(program).args(arguments).stdout(pipe(&out)).stderr(pipe(&err)).spawn();
     let mut child = match spawned {
         Ok(child) => child,
         Err(e) => {
             report(format_args!("logdag: cannot run {}: {e}", Path::new(program).display()));
+            reloads.finish(Instant::now() + LAST_LINES);
             // The same exit codes as in shells.
             return Ok(ExitCode::from(if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 }));
         }
     };
     let pid = i32::try_from(child.id()).map(nix::unistd::Pid::from_raw)?;
-    notify::ping(&graph)?;
     notify::ready(&format!("Runs {}", Path::new(program).display()));
     let handle = signals.handle();
     let (gone, asked_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -365,7 +367,9 @@ fn exec(
     let stopped_before = Arc::new(AtomicBool::new(false));
     let before = Arc::clone(&stopped_before);
     // A command whose signals or output nobody takes must not go on.
+    let is_over = Arc::clone(&gone);
     let ended = |child: &mut std::process::Child, e: Failure| {
+        is_over.store(true, Ordering::Release);
         let _ = child.kill();
         let _ = child.wait();
         e
@@ -396,7 +400,6 @@ fn exec(
     })
     .map_err(|e| ended(&mut child, e))?;
     let mut taking = Vec::new();
-    let (stop, ending) = Stop::new()?;
     let fate = Arc::new(Fate::default());
     let outputs =
         [(out, child.stdout.take().map(OwnedFd::from)), (err, child.stderr.take().map(OwnedFd::from))];

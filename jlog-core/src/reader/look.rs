@@ -1,5 +1,6 @@
 //! Looks at the reader's position, and moves from segment to segment.
 
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 
 use super::locate::{Located, locate};
@@ -280,7 +281,11 @@ impl Reader {
         let next = next.min(storage_log);
         let Some(name) = self.name.clone() else {
             // Nothing retains them for this reader. But a subscriber may have needed them.
-            let lost = lost::to_anyone(&self.shared, from, next, storage_log)?;
+            let lost = match lost::to_anyone(&self.shared, from, next, storage_log) {
+                // Who may not read what is known of losses, or the checkpoints, reads on.
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => None,
+                other => other?,
+            };
             self.move_to(next);
             let Some((subscriber, lost)) = lost else {
                 self.shared.note(Event::SegmentsRemoved { first: number, last: next - 1 });
@@ -291,11 +296,17 @@ impl Reader {
             if self.options.on_missed == OnMissed::Fail {
                 return Err(Error::SegmentsLost { path: self.shared.path.clone(), subscriber, lost });
             }
-            self.shared.note(Event::SegmentsLost { subscriber, lost });
+            if !self.options.quiet {
+                self.shared.note(Event::SegmentsLost { subscriber, lost });
+            }
             return Ok(false);
         };
         let messages = dropped::missed(&self.shared, from, next)?;
         let lost = lost::before(&self.shared, &name, from, next, storage_log)?;
+        if lost.is_some_and(|lost| lost.last >= storage_log) {
+            // The segment being written is missing, too.
+            self.missing_end = Some(storage_log);
+        }
         self.move_to(next);
         self.missed += messages;
         self.lost = self.lost.into_iter().chain(lost).reduce(Lost::and);
@@ -320,15 +331,17 @@ impl Reader {
         Ok(false)
     }
 
-    /// Reports the loss of the segment being written: it does not exist, but a file beside it shows
-    /// that it had records. A segment is always created before the files beside it.
+    /// Reports the loss of the segment being written: it does not exist, but a file beside it, or the
+    /// record of losses, shows that it had records. A segment is always created before the files
+    /// beside it.
     fn report_missing_end(&mut self, number: u32) -> Result<()> {
         let Some(name) = self.name.as_ref().filter(|_| self.missing_end != Some(number)) else {
             return Ok(());
         };
         let traces = [names::checksums(number), names::index(number)];
-        if !traces.iter().any(|name| self.shared.exists(name)) || self.shared.exists(&names::segment(number))
-        {
+        let traced = traces.iter().any(|name| self.shared.exists(name))
+            || self.noted.of(&self.shared, number)?.is_some();
+        if !traced || self.shared.exists(&names::segment(number)) {
             return Ok(());
         }
         let from = self.position();

@@ -148,7 +148,8 @@ impl Reader {
     }
 
     /// The messages that the subscriber needed, in missing or cut segments that this reader has met
-    /// so far. `None` if there were none.
+    /// so far. `None` if there were none. For a reader without a subscriber, those of the subscriber
+    /// that has lost most.
     pub fn lost(&self) -> Option<Lost> {
         self.lost
     }

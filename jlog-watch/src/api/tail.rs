@@ -174,7 +174,7 @@ impl Tail {
                 Event::SegmentsRemoved { .. } => {
                     out.push_str(&event(Some("left_out"), None, &json!({ "text": reported.to_string() })));
                 }
-                Event::SegmentCut { lost } => {
+                Event::SegmentCut { lost } | Event::SegmentsLost { lost, .. } => {
                     let data = json!({ "lost_messages": lost.messages, "text": reported.to_string() });
                     out.push_str(&event(Some("damage"), None, &data));
                 }
