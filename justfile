@@ -33,7 +33,7 @@ features:
 
 # The declared versions of dependencies are not too low (needs cargo-hack and a nightly toolchain)
 minimal-versions:
-    # In a copy: this changes the lock file and every manifest.
+    # In a copy of the last commit: this changes the lock file and every manifest.
     rm -rf target/minimal && git worktree prune && git worktree add --detach target/minimal
     cd target/minimal && cargo hack --remove-dev-deps --workspace && \
         cargo +nightly update -Z direct-minimal-versions && \

@@ -144,7 +144,7 @@ fn a_wait_ends_with_a_message_a_return_or_the_waker() {
 }
 
 #[test]
-fn a_subscriber_that_is_moved_makes_the_group_begin_anew() {
+fn a_subscriber_that_is_moved_makes_the_group_start_over() {
     let (_dir, log) = feed(20);
     log.subscribe("keeps segments", Start::Beginning).unwrap();
     let mut group = group(&log);
@@ -279,7 +279,7 @@ fn messages_that_are_dropped_hold_up_nothing() {
 }
 
 #[test]
-fn a_repair_that_renumbers_messages_makes_the_group_begin_anew() {
+fn a_repair_that_renumbers_messages_makes_the_group_start_over() {
     let dir = tempfile::tempdir().unwrap();
     let log = Jlog::create(dir.path().join("feed")).unwrap();
     log.subscribe("s", Start::Beginning).unwrap();

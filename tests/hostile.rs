@@ -17,8 +17,9 @@ use jlog_core::{
     AlterOptions, CleanOptions, Error, Event, Jlog, Limits, LogId, Reader, Start, Timestamp, Wait,
 };
 
+use testkit::crc32;
 use testkit::faulty::{Fate, Faulty, Op};
-use testkit::feeds::{bodies, crc32, new_path, read_all, read_on, snapshot};
+use testkit::feeds::{bodies, new_path, read_all, read_on, snapshot};
 
 const FILES: [&str; 7] =
     ["metastore", "00000001", "00000001.crc", "00000001.idx", "cp.61", "pre_commit", "settings"];

@@ -56,6 +56,11 @@ impl Failure {
         self
     }
 
+    /// The system has no thread left for the command.
+    pub fn no_thread(e: std::io::Error) -> Self {
+        Self::new(format!("cannot start a thread: {e}"))
+    }
+
     /// The same with another exit code.
     pub fn with_code(self, code: u8) -> Self {
         Self { code, ..self }

@@ -180,7 +180,7 @@ fn search_all(log: &Jlog, search: &Search, stop: &Stop) -> Result<u64, Failure> 
                 Ok(_) => started += 1,
                 // Those that have started do the work of the others.
                 Err(_) if started > 0 => break,
-                Err(e) => return Err(Failure::new(format!("cannot start a thread: {e}"))),
+                Err(e) => return Err(Failure::no_thread(e)),
             }
         }
         drop(found);

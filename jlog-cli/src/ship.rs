@@ -277,7 +277,7 @@ pub fn run(args: &ShipArgs) -> Outcome {
             Ok(Err(_)) => {
                 Err(Failure::new("a shipment ended because of a bug in this program: please report it"))
             }
-            Err(e) => Err(Failure::new(format!("cannot start a thread: {e}"))),
+            Err(e) => Err(Failure::no_thread(e)),
         };
         let outcomes = started.into_iter().map(end).collect();
         ended.store(true, Ordering::Release);
@@ -371,7 +371,7 @@ pub fn on_stop(stop: Stop, work: impl FnOnce() + Send + 'static) -> Result<(), F
 /// Runs something in another thread.
 fn in_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-    spawned.map(drop).map_err(|e| Failure::new(format!("cannot start a thread: {e}")))
+    spawned.map(drop).map_err(Failure::no_thread)
 }
 
 /// The progress, in one line.

@@ -84,7 +84,7 @@ pub fn run(args: WorkArgs) -> Outcome {
             }
         };
         let spawned = std::thread::Builder::new().name("worker".to_owned()).spawn(work);
-        threads.push(spawned.map_err(|e| Failure::new(format!("cannot start a thread: {e}")))?);
+        threads.push(spawned.map_err(Failure::no_thread)?);
     }
     for thread in threads {
         if thread.join().is_err() {

@@ -63,20 +63,22 @@ fn run(arguments: &[&str], feed: &Path) -> i32 {
 #[test]
 fn commands_take_little_memory_for_damaged_feeds() {
     let dir = tempfile::tempdir().unwrap();
-    let mut found = 0;
     for seed in 0..FEEDS {
         let feed = dir.path().join(seed.to_string());
         damaged(&feed, seed);
-        found += u64::from(run(&["verify"], &feed) == 3);
-        for arguments in
-            [&["cat"][..], &["read", "s", "--peek"], &["grep", "nothing"], &["status"], &["repair"]]
-        {
-            run(arguments, &feed);
+        for (arguments, code) in [
+            (&["verify"][..], 3),
+            (&["cat"], 3),
+            (&["read", "s", "--peek"], 3),
+            (&["grep", "nothing"], 3),
+            (&["status"], 0),
+            (&["repair"], 0),
+            (&["verify"], 0),
+        ] {
+            assert_eq!(run(arguments, &feed), code, "{arguments:?}, seed {seed}");
             let most = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
             assert!(most < MOST, "{arguments:?}, seed {seed}: {most} KiB");
         }
-        assert_eq!(run(&["verify"], &feed), 0, "seed {seed}");
         std::fs::remove_dir_all(&feed).unwrap();
     }
-    assert!(found > FEEDS / 2, "{found} of {FEEDS} feeds are damaged");
 }

@@ -231,19 +231,16 @@ fn copy(log: &Jlog, shared: &Arc<Shared>, to: &Path) -> Result<Backup> {
 /// would lack its subscriber.
 fn checkpoints(shared: &Shared) -> Result<Vec<(SubscriberName, LogId)>> {
     let mut checkpoints = Vec::new();
-    for (name, id) in checkpoint::all(shared)? {
+    for name in shared.subscribers()? {
         if name.is_temporary() || name.as_bytes().starts_with(BACKUP_PREFIX.as_bytes()) {
             continue;
         }
-        let id = match id {
-            None => match checkpoint::read(shared, &name) {
-                Err(Error::UnknownSubscriber { .. }) => None,
-                other => other?,
-            },
-            id => id,
-        };
-        // One without an id is being created.
-        checkpoints.extend(id.map(|id| (name, id)));
+        match checkpoint::read(shared, &name) {
+            // Unsubscribed meanwhile.
+            Err(Error::UnknownSubscriber { .. }) => {}
+            // One without an id is being created.
+            id => checkpoints.extend(id?.map(|id| (name, id))),
+        }
     }
     Ok(checkpoints)
 }

@@ -94,7 +94,7 @@ fn counted(core: &Core) -> Vec<(String, u64)> {
     streams
         .filter_map(|stream| Some((stream.description.received?, stream.description.name)))
         .filter(|(_, name)| known.insert(name.clone()))
-        .map(|(came, name)| (name, came))
+        .map(|(received, name)| (name, received))
         .collect()
 }
 

@@ -319,8 +319,8 @@ fn list(answer: &Value) -> String {
             if let Some(waiting) = stream["queue"]["lines"].as_u64().filter(|lines| *lines > 0) {
                 let _ = write!(out, ", {waiting} waiting");
             }
-        } else if let Some(came) = stream["stats"]["received"].as_u64().filter(|came| *came > 0) {
-            let _ = write!(out, "  {}", counted(came, "line"));
+        } else if let Some(received) = stream["stats"]["received"].as_u64().filter(|received| *received > 0) {
+            let _ = write!(out, "  {}", counted(received, "line"));
         }
         if !text("why_immaterial").is_empty() {
             let _ = write!(out, "  ({})", text("why_immaterial"));

@@ -362,14 +362,13 @@ fn exec(
     notify::ready(&format!("Runs {}", Path::new(program).display()));
     let handle = signals.handle();
     let (gone, asked_to_end) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let (is_gone, end) = (Arc::clone(&gone), Arc::clone(&asked_to_end));
+    let (is_gone, asked) = (Arc::clone(&gone), Arc::clone(&asked_to_end));
     // The command was told to stop, and so were we.
     let stopped_before = Arc::new(AtomicBool::new(false));
     let before = Arc::clone(&stopped_before);
     // A command whose signals or output nobody takes must not go on.
-    let is_over = Arc::clone(&gone);
-    let ended = |child: &mut std::process::Child, e: Failure| {
-        is_over.store(true, Ordering::Release);
+    let end = |child: &mut std::process::Child, e: Failure| {
+        gone.store(true, Ordering::Release);
         let _ = child.kill();
         let _ = child.wait();
         e
@@ -379,7 +378,7 @@ fn exec(
             let signal = origin.signal;
             if is_gone.load(Ordering::Acquire) {
                 if matches!(signal, SIGTERM | SIGINT | SIGQUIT) {
-                    end.store(true, Ordering::Release);
+                    asked.store(true, Ordering::Release);
                 }
                 continue;
             }
@@ -398,7 +397,7 @@ fn exec(
         }
         reloads
     })
-    .map_err(|e| ended(&mut child, e))?;
+    .map_err(|e| end(&mut child, e))?;
     let mut taking = Vec::new();
     let fate = Arc::new(Fate::default());
     let outputs =
@@ -407,7 +406,7 @@ fn exec(
         let (Some(lines), Some(pipe)) = (lines, pipe) else { continue };
         let (pipe, fate) = (Until::new(File::from(pipe), stop.clone()), Arc::clone(&fate));
         let take = move || lines.take_output(pipe, || fate.cut_by());
-        taking.push(spawn(take).map_err(|e| ended(&mut child, e))?);
+        taking.push(spawn(take).map_err(|e| end(&mut child, e))?);
     }
     drop(stop);
     let status = child.wait()?;

@@ -166,6 +166,14 @@ impl Faulty {
         Arc::new(Self { rule: Arc::new(rule), every: true })
     }
 
+    /// A file system that cannot be written to.
+    pub fn read_only() -> Arc<dyn Storage> {
+        Self::storage(|op| match op.changes() {
+            true => Fate::Fail(io::ErrorKind::ReadOnlyFilesystem),
+            false => Fate::Proceed,
+        })
+    }
+
     fn decide(&self, op: Op<'_>) -> io::Result<Fate> {
         match (self.rule)(op) {
             Fate::Fail(kind) => Err(kind.into()),

@@ -170,13 +170,6 @@ pub fn bodies(got: &[Got]) -> Vec<&[u8]> {
     got.iter().map(|message| &message.body[..]).collect()
 }
 
-/// The CRC-32 of IEEE 802.3, computed bit by bit, independently of the code under test.
-pub fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
-    })
-}
-
 /// A body of this length that compresses about as well as text does, different for every seed.
 pub fn body(seed: u64, len: usize) -> Vec<u8> {
     const WORDS: [&str; 8] = ["segment ", "record ", "marker ", "feed ", "GET ", "200 ", "- ", "reader "];

@@ -1,7 +1,8 @@
 //! What the tests of several crates of this workspace share. Each feature brings one part, so that
 //! a test builds only what it uses:
 //!
-//! - always: [`messages`] that identify their writer, [`programs`] that tests start, [`until`];
+//! - always: [`messages`] that identify their writer, [`programs`] that tests start, [`until`],
+//!   [`crc32`];
 //! - `feeds`: feeds to write and compare, the independent checker, and a file system that fails on
 //!   request;
 //! - `forks`: forks of processes that log;
@@ -42,4 +43,11 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The CRC-32 of IEEE 802.3, computed bit by bit, independently of the code under test.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
+    })
 }

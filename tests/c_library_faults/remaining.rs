@@ -207,11 +207,7 @@ fn a_read_only_disk_can_be_read() {
         let all = read_all(&log);
         let unread: Vec<Got> = all.iter().filter(|message| message.id > done).cloned().collect();
         let before = snapshot(&path);
-        let storage = Faulty::storage(|op| match op.changes() {
-            true => Fate::Fail(std::io::ErrorKind::ReadOnlyFilesystem),
-            false => Fate::Proceed,
-        });
-        let log = Jlog::options().storage(storage).open(&path).unwrap();
+        let log = Jlog::options().storage(Faulty::read_only()).open(&path).unwrap();
         let mut reader = log.reader("one").unwrap();
         assert_eq!(read_on(&mut reader), unread);
         assert_eq!(reader.position(), LogId::new(7, 1));
@@ -237,11 +233,7 @@ fn intervals_can_be_read_from_a_read_only_disk() {
         let (_dir, path, log) = eight_segments();
         log.subscribe("one", Start::After(done)).unwrap();
         let before = snapshot(&path);
-        let storage = Faulty::storage(|op| match op.changes() {
-            true => Fate::Fail(std::io::ErrorKind::ReadOnlyFilesystem),
-            false => Fate::Proceed,
-        });
-        let log = Jlog::options().storage(storage).open(&path).unwrap();
+        let log = Jlog::options().storage(Faulty::read_only()).open(&path).unwrap();
         let mut reader = log.reader("one").unwrap();
         let interval = reader.interval().unwrap();
         let segment = if done.marker == 0 { 0 } else { (done.segment + 1).min(7) };

@@ -69,6 +69,7 @@ fn reading_without_a_subscriber_reports_what_subscribers_have_lost() {
         assert_eq!(String::from_utf8(done.stdout).unwrap(), "m1\nm2\nm3\nm4\nm9\nm10\n", "{command}");
         // `tail` has a subscriber of its own while it runs.
         let subscriber = if command == "tail" { "~tail-" } else { "s: " };
+        assert_eq!(lines(&done.stderr).len(), 1, "{}", done.stderr);
         assert!(done.stderr.starts_with(&format!("jlog: subscriber {subscriber}")), "{}", done.stderr);
         assert!(done.stderr.ends_with(&format!(": {LOST} it had not read\n")), "{}", done.stderr);
         assert_eq!(done.code, Some(3), "{command}");

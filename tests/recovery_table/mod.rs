@@ -15,7 +15,8 @@ use jlog_core::storage::{Open, Posix, Storage};
 use jlog_core::{Event, Jlog, LogId, Reader, ReaderOptions};
 use tempfile::TempDir;
 use testkit::checker::Checker;
-use testkit::feeds::{consume, crc32, new_path, read_on, snapshot, unsynced};
+use testkit::crc32;
+use testkit::feeds::{consume, new_path, read_on, snapshot, unsynced};
 
 /// The rows of the table, in order, and the test of each.
 const ROWS: [(&str, &str); 27] = [

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jlog_core::{Error, Jlog, Message, OnDamage, ReaderOptions, Start, Wait};
 
+use crate::error::Failure;
 use crate::output;
 use crate::values::to_jiff;
 
@@ -87,7 +88,7 @@ impl Messages {
             (found.complete, found.news) = (true, true);
         };
         if let Err(e) = std::thread::Builder::new().name("messages".to_owned()).spawn(read) {
-            report(&reported, &format!("cannot start a thread: {e}"));
+            report(&reported, Failure::no_thread(e).text());
         }
         messages
     }

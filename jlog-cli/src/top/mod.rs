@@ -83,8 +83,7 @@ fn end_with_terminal() -> std::io::Result<()> {
 /// Reads feeds on a separate thread, since a file system may be slow, until the receiver is
 /// dropped.
 fn looks(watch: Watch, every: Duration) -> Result<Receiver<Look>, Failure> {
-    let fail = |e: std::io::Error| Failure::new(format!("cannot start a thread: {e}"));
-    let observer = watch.observer().map_err(fail)?;
+    let observer = watch.observer().map_err(Failure::no_thread)?;
     // Looks that nobody takes do not pile up.
     let (sender, looks) = sync_channel(1);
     std::thread::Builder::new()
@@ -94,7 +93,7 @@ fn looks(watch: Watch, every: Duration) -> Result<Receiver<Look>, Failure> {
                 std::thread::sleep(every);
             }
         })
-        .map_err(fail)?;
+        .map_err(Failure::no_thread)?;
     Ok(looks)
 }
 

@@ -291,14 +291,7 @@ impl Reader {
                 self.shared.note(Event::SegmentsRemoved { first: number, last: next - 1 });
                 return Ok(false);
             };
-            self.lost = Some(self.lost.map_or(lost, |before| before.and(lost)));
-            let subscriber = subscriber.to_string();
-            if self.options.on_missed == OnMissed::Fail {
-                return Err(Error::SegmentsLost { path: self.shared.path.clone(), subscriber, lost });
-            }
-            if !self.options.quiet {
-                self.shared.note(Event::SegmentsLost { subscriber, lost });
-            }
+            self.report_lost(subscriber.to_string(), lost)?;
             return Ok(false);
         };
         let messages = dropped::missed(&self.shared, from, next)?;
@@ -349,7 +342,12 @@ impl Reader {
         let Some(lost) = lost else { return Ok(()) };
         let subscriber = name.to_string();
         self.missing_end = Some(number);
-        self.lost = Some(self.lost.map_or(lost, |before| before.and(lost)));
+        self.report_lost(subscriber, lost)
+    }
+
+    /// Counts a loss, and reports it as the options say.
+    fn report_lost(&mut self, subscriber: String, lost: Lost) -> Result<()> {
+        Lost::add(&mut self.lost, lost);
         if self.options.on_missed == OnMissed::Fail {
             return Err(Error::SegmentsLost { path: self.shared.path.clone(), subscriber, lost });
         }
@@ -426,17 +424,14 @@ impl Reader {
     /// Reports the loss of a segment that was cut.
     pub(super) fn report_cut(&mut self, lost: Option<Lost>) -> Result<()> {
         let Some(lost) = lost else { return Ok(()) };
-        self.lost = Some(self.lost.map_or(lost, |before| before.and(lost)));
-        let Some(name) = &self.name else {
-            self.shared.note(Event::SegmentCut { lost });
-            return Ok(());
-        };
-        let subscriber = name.to_string();
-        if self.options.on_missed == OnMissed::Fail {
-            return Err(Error::SegmentsLost { path: self.shared.path.clone(), subscriber, lost });
+        match self.name.as_ref().map(ToString::to_string) {
+            Some(subscriber) => self.report_lost(subscriber, lost),
+            None => {
+                Lost::add(&mut self.lost, lost);
+                self.shared.note(Event::SegmentCut { lost });
+                Ok(())
+            }
         }
-        self.shared.note(Event::SegmentsLost { subscriber, lost });
-        Ok(())
     }
 
     /// Where the next record begins. A checkpoint past the end is moved back to the end.

@@ -515,17 +515,11 @@ pub(crate) fn to_anyone(
     storage_log: u32,
 ) -> Result<Option<(SubscriberName, Lost)>> {
     let (missing, _) = Missing::find_gaps(shared, storage_log)?;
-    let mut most: Option<(SubscriberName, Lost)> = None;
-    for (name, id) in checkpoint::all(shared)? {
-        let Some(id) = id else { continue };
-        let losses = missing.lost(shared, id.max(from)).into_iter().filter(|lost| lost.first < to);
-        if let Some(lost) = losses.reduce(Lost::and)
-            && most.as_ref().is_none_or(|(_, most)| lost.messages > most.messages)
-        {
-            most = Some((name, lost));
-        }
-    }
-    Ok(most)
+    let mut checkpoints = checkpoint::all(shared)?;
+    checkpoints.iter_mut().filter_map(|(_, id)| id.as_mut()).for_each(|id| *id = from.max(*id));
+    let before = |losses: Vec<Lost>| losses.into_iter().filter(|lost| lost.first < to).reduce(Lost::and);
+    let lost = missing.lost_to_all(shared, &checkpoints).into_iter();
+    Ok(lost.filter_map(|(name, losses)| Some((name, before(losses)?))).max_by_key(|(_, lost)| lost.messages))
 }
 
 /// The segments that are missing or were cut now.

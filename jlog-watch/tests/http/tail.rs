@@ -127,6 +127,28 @@ fn who_is_far_behind_goes_on_near_the_end_and_is_reported() {
 }
 
 #[test]
+fn what_a_subscriber_has_lost_is_reported() {
+    let place = Place::new();
+    let log = jlog_core::Jlog::options().segment_size(120).create(place.join("a")).unwrap();
+    log.subscribe("s", jlog_core::Start::Beginning).unwrap();
+    append(&log, 12);
+    let in_segment = |segment: u32| log.inspect(segment, |_| ()).unwrap().records;
+    let (before, lost) = (in_segment(0), in_segment(1));
+    std::fs::remove_file(place.join("a").join("00000001")).unwrap();
+    let server = serve(Watch::new().feeds(place.path()));
+    let mut events = Events::open(&server, "/api/v1/feeds/a/tail", Some("00000000:00000001"));
+    let expected: Vec<String> =
+        (1..before).chain(before + lost..12).map(|n| format!("message {n:04}")).collect();
+    let (reports, messages): (Vec<Event>, Vec<Event>) =
+        (0..=expected.len()).map(|_| events.next()).partition(|event| event.name == "damage");
+    let bodies: Vec<&str> = messages.iter().filter_map(|event| event.data["body"].as_str()).collect();
+    assert_eq!(bodies, expected);
+    let reported: Vec<Option<u64>> =
+        reports.iter().map(|event| event.data["lost_messages"].as_u64()).collect();
+    assert_eq!(reported, [Some(lost.into())]);
+}
+
+#[test]
 fn open_tails_have_a_limit_and_keep_nobody_from_asking() {
     let place = Place::new();
     place.feed("a");

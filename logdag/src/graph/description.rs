@@ -131,8 +131,8 @@ impl StreamInfo {
         if self.reentrant > 0 {
             json["stats"]["reentrant"] = self.reentrant.into();
         }
-        if let Some(came) = self.received {
-            json["stats"]["received"] = came.into();
+        if let Some(received) = self.received {
+            json["stats"]["received"] = received.into();
         }
         json.to_string()
     }
@@ -195,7 +195,7 @@ impl Graph {
                 .collect(),
             config,
             stats: state.options.stats,
-            received: state.options.stats.then(|| state.came.load(Ordering::Relaxed)),
+            received: state.options.stats.then(|| state.received.load(Ordering::Relaxed)),
             counters: Counters::default(),
             queue: None,
             rotations: None,

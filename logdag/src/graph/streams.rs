@@ -68,7 +68,7 @@ pub(super) struct State {
     pub(super) declared: Option<Declared>,
     pub(super) slot: Option<Arc<Slot>>,
     /// Lines that came to it, if it has statistics.
-    pub(super) came: Arc<AtomicU64>,
+    pub(super) received: Arc<AtomicU64>,
     /// Properties that an application has set.
     pub(super) properties: BTreeMap<String, String>,
 }
@@ -121,7 +121,7 @@ impl State {
             outlets: Vec::new(),
             declared: None,
             slot: None,
-            came: Arc::default(),
+            received: Arc::default(),
             properties: BTreeMap::new(),
         }
     }
@@ -506,7 +506,7 @@ impl Streams {
         let redaction = united.as_ref().unwrap_or(redaction);
         let before = route.steps.len();
         if state.options.stats {
-            route.steps.push(Step::Count(Arc::clone(&state.came)));
+            route.steps.push(Step::Count(Arc::clone(&state.received)));
         }
         let counted = route.steps.len();
         if let Some(slot) = &state.slot {

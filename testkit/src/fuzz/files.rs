@@ -176,7 +176,7 @@ pub fn dropped(disk: Disk, data: &[u8]) {
     let mut list = if switches & 2 != 0 { b"jpl1".to_vec() } else { Vec::new() };
     list.extend_from_slice(bytes);
     if switches & 1 != 0 {
-        list.extend_from_slice(&crc32fast::hash(&list).to_le_bytes());
+        list.extend_from_slice(&crate::crc32(&list).to_le_bytes());
     }
     let feed = Feed::new(disk, Template::Plain);
     if switches & 2 != 0 {

@@ -7,6 +7,7 @@ use jlog_core::names;
 use super::everything::{bodies, read_all, try_everything};
 use super::feed::{Feed, Template, messages};
 use super::{Disk, edit, switches, take};
+use crate::crc32;
 
 /// The bytes as an index with any contents.
 ///
@@ -43,18 +44,6 @@ pub fn index(disk: Disk, data: &[u8]) {
     try_everything(&feed, switches & 128 != 0, &all);
 }
 
-/// The CRC-32 of IEEE 802.3.
-fn crc32(parts: &[&[u8]]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in parts.iter().copied().flatten() {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
-        }
-    }
-    !crc
-}
-
 /// A sidecar whose runs are well-formed, with contents from the bytes: right or wrong.
 fn runs(mut data: &[u8], inode: u64, segment: &[u8], records: &[(usize, usize, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -71,7 +60,7 @@ fn runs(mut data: &[u8], inode: u64, segment: &[u8], records: &[(usize, usize, V
         };
         let mut crcs: Vec<u8> = Vec::new();
         for n in 0..count {
-            let truth = covered.get(n).map_or(0, |(at, len, _)| crc32(&[&segment[*at..at + len]]));
+            let truth = covered.get(n).map_or(0, |(at, len, _)| crc32(&segment[*at..at + len]));
             let crc = if lies >> 6 & 1 == 1 { take(&mut data, 4) } else { truth.into() };
             crcs.extend_from_slice(&crc.to_le_bytes()[..4]);
         }
@@ -83,8 +72,8 @@ fn runs(mut data: &[u8], inode: u64, segment: &[u8], records: &[(usize, usize, V
         header.extend_from_slice(&lie(last as u64, 2, &mut data).to_le_bytes());
         header.extend_from_slice(&lie(inode, 3, &mut data).to_le_bytes());
         header.extend_from_slice(&lie(first as u64 + 1, 4, &mut data).to_le_bytes()[..4]);
-        header.extend_from_slice(&crc32(&[&crcs]).to_le_bytes());
-        let crc = crc32(&[&header]);
+        header.extend_from_slice(&crc32(&crcs).to_le_bytes());
+        let crc = crc32(&header);
         header.extend_from_slice(&crc.to_le_bytes());
         out.extend(header);
         out.extend(crcs);
